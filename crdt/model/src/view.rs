@@ -1,0 +1,262 @@
+//! What a person can be shown of one replica: plain data, made by the agent core, read by every face.
+//!
+//! Everything that decides (targeting, effective config, plan, status words) is a pure function of a
+//! [`ReplicaView`], so any machine with the same replica shows the same.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AuthorId, MeshId, NodeId, StatementId};
+use crate::issue::Issue;
+use crate::path::Path;
+use crate::report::{Beacon, Facts, Status};
+use crate::time::{Hlc, Wall};
+use crate::value::{Field, Op};
+
+/// One replica at one moment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Its name, from the root record.
+    pub mesh_name: String,
+    /// The node whose replica this is.
+    pub me: NodeId,
+    /// That node's clock.
+    pub at: Wall,
+    /// Milliseconds since its agent started.
+    pub uptime_ms: u64,
+    /// Version of its program.
+    pub version: String,
+    /// Digest of the statements it holds; equal on two nodes exactly when their sets are equal.
+    pub digest: [u8; 32],
+    /// Digest of the registers it holds.
+    pub register_digest: [u8; 32],
+    /// Heads of the fleet document.
+    pub heads: Vec<[u8; 32]>,
+    /// How many statements it holds.
+    pub statement_count: u64,
+    /// How many statements wait for what they refer to.
+    pub pending_count: u64,
+    /// Everyone who ever joined, by name.
+    pub members: Vec<MemberView>,
+    /// Admins and operators.
+    pub operators: Vec<OperatorView>,
+    /// Join tokens.
+    pub invites: Vec<InviteView>,
+    /// Effective intent, by path.
+    pub fields: Vec<FieldView>,
+    /// Newest reports, by node.
+    pub reports: Vec<ReportView>,
+    /// The mesh as this node sees it, by node.
+    pub peers: Vec<PeerView>,
+    /// Statements, newest first, when they were asked for.
+    pub history: Vec<ChangeView>,
+    /// What was refused lately, newest first; at most 100.
+    pub refused: Vec<RefusedView>,
+    /// Problems found while reading the replica.
+    pub issues: Vec<Issue>,
+}
+
+/// What a member may be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// A machine of the fleet.
+    Node,
+    /// A person's device: a replica, no config of its own.
+    Laptop,
+}
+
+/// Where a member stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum MemberState {
+    /// Joined, no witness yet.
+    Seen,
+    /// Full member.
+    Member,
+    /// Its token was used twice, or a clone was seen.
+    Suspended,
+    /// Its lease is over (a laptop).
+    Expired,
+    /// Revoked.
+    Revoked,
+}
+
+/// Someone who joined.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its key.
+    pub node: NodeId,
+    /// Its name, from the token or the operator; unique among live members (a later one gets `-2`, …).
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Labels that its token (or the founder) gave it; a field `label/NAME/LABEL = false` takes one away.
+    pub labels: Vec<String>,
+    /// Its join statement.
+    pub join: StatementId,
+    /// The stamp of the join.
+    pub joined_at: Hlc,
+    /// When a laptop's lease ends.
+    pub not_after: Option<Wall>,
+}
+
+/// Someone who may change intent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// The key.
+    pub key: AuthorId,
+    /// The person or device.
+    pub name: String,
+    /// Listed in the root record.
+    pub is_admin: bool,
+    /// Rights: `labels`, `config`, `invite`, `confirm`; admins have all.
+    pub rights: Vec<String>,
+    /// Path prefixes it may write; `""` is everything.
+    pub scope: Vec<String>,
+    /// When the grant ends.
+    pub not_after: Option<Wall>,
+    /// Revoked, expired or cut.
+    pub is_revoked: bool,
+    /// The grant, join or root record its statements rely on.
+    pub under: StatementId,
+}
+
+/// A join token.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InviteView {
+    /// The statement that made it.
+    pub id: StatementId,
+    /// Eight bytes in hexadecimal: the public name of the token.
+    pub token: String,
+    /// Who made it.
+    pub author: AuthorId,
+    /// For a machine or a person.
+    pub role: Role,
+    /// The name its user will have.
+    pub name: Option<String>,
+    /// Labels its user will have.
+    pub labels: Vec<String>,
+    /// Uses so far.
+    pub used_count: u32,
+    /// Uses allowed.
+    pub uses_max: u32,
+    /// When witnesses begin to refuse it.
+    pub not_after: Wall,
+    /// `any`, or `one NODE`.
+    pub witness: String,
+    /// `open`, `used`, `expired`, `revoked` or `double use`.
+    pub state: String,
+    /// Who joined with it.
+    pub used_by: Vec<NodeId>,
+}
+
+/// What stands at one path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FieldView {
+    /// Where.
+    pub path: Path,
+    /// What; the first one is in force, the others were written at the same time by someone who could not see it.
+    pub candidates: Vec<CandidateView>,
+}
+
+/// One value of a field.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// The value, its owners and its source.
+    pub field: Field,
+    /// The statement that wrote it.
+    pub statement: StatementId,
+    /// Who wrote it.
+    pub author: AuthorId,
+    /// When, by the author's stamp.
+    pub at: Hlc,
+}
+
+/// The newest reports of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReportView {
+    /// Who.
+    pub node: NodeId,
+    /// Its beacon and when this replica took it in, by this node's clock.
+    pub beacon: Option<(Beacon, Wall)>,
+    /// Its facts.
+    pub facts: Option<Facts>,
+    /// Its status and when this replica took it in.
+    pub status: Option<(Status, Wall)>,
+}
+
+/// How this node sees another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Liveness {
+    /// Heard lately.
+    Alive,
+    /// Missed pings; others were asked.
+    Suspect,
+    /// Nobody hears it.
+    Down,
+    /// Never heard since this agent started.
+    Unknown,
+}
+
+/// One other node, as this one sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Who.
+    pub node: NodeId,
+    /// Opinion.
+    pub liveness: Liveness,
+    /// Milliseconds since this opinion began.
+    pub since_ms: u64,
+    /// Milliseconds since anything was heard of it, by link or by a newer beacon.
+    pub heard_ms: Option<u64>,
+    /// Whether there is a live link.
+    pub is_linked: bool,
+    /// Round trip of the last answered ping, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Whether its newest digest of statements, seen over a link, equals ours.
+    pub is_equal: Option<bool>,
+    /// Where it was last reached.
+    pub address: Option<SocketAddr>,
+}
+
+/// One statement, for the history.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// Which.
+    pub id: StatementId,
+    /// Who.
+    pub author: AuthorId,
+    /// When, by the author's stamp.
+    pub at: Hlc,
+    /// `edit`, `grant`, `revoke`, `invite`, `join`, `witness`, `confirm`, …
+    pub kind: String,
+    /// The author's own words, or a summary.
+    pub message: String,
+    /// The edits, if it is one.
+    pub ops: Vec<Op>,
+    /// Whether it counts.
+    pub is_effective: bool,
+    /// Why not.
+    pub why_not: Option<String>,
+    /// Whether its author had not seen an earlier listed edit (they were made at the same time).
+    pub is_concurrent: bool,
+}
+
+/// A statement or register that changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// When, by this node's clock.
+    pub at: Wall,
+    /// Who signed it, if that much could be read.
+    pub author: Option<AuthorId>,
+    /// Which, if that much could be read.
+    pub id: Option<StatementId>,
+    /// The peer it came from; `None` for the local socket.
+    pub from: Option<NodeId>,
+    /// Why.
+    pub why: String,
+}

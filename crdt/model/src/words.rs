@@ -1,0 +1,26 @@
+//! Ids as words that two people can compare over the phone.
+
+/// The first `count` words for `bytes`: 11 bits each, from the English list of BIP39. At most 23 words for 32 bytes.
+pub fn words(bytes: &[u8; 32], count: usize) -> Vec<&'static str> {
+    let list = bip39::Language::English.word_list();
+    (0..count.min(23))
+        .map(|i| {
+            let index = (0..11).fold(0usize, |acc, bit| {
+                let at = i * 11 + bit;
+                (acc << 1) | usize::from(bytes[at / 8] >> (7 - at % 8) & 1)
+            });
+            list[index]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_follow_the_bits() {
+        assert_eq!(words(&[0; 32], 2), ["abandon", "abandon"]);
+        assert_eq!(words(&[0xff; 32], 6), ["zoo"; 6]);
+    }
+}
