@@ -1,0 +1,401 @@
+//! What a statement can say, version 1 of each kind, in postcard.
+//!
+//! A body is accepted only in its canonical encoding (decoding and encoding again gives the same bytes). Kinds
+//! that this program does not know are kept and relayed, inert.
+
+use lab_crdt_model::limit::{NAME_BYTES_MAX, OPS_MAX};
+use lab_crdt_model::view::Role;
+use lab_crdt_model::{AuthorId, Label, NodeId, Op, StatementId, Wall, label};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The number of a kind of statement; part of the wire format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Kind(pub u8);
+
+impl Kind {
+    /// Edits of intent; without edits, a merge.
+    pub const EDIT: Self = Self(1);
+    /// Rights for an operator.
+    pub const GRANT: Self = Self(2);
+    /// The end of a grant.
+    pub const REVOKE_GRANT: Self = Self(3);
+    /// The end of a key.
+    pub const REVOKE: Self = Self(4);
+    /// A join token.
+    pub const INVITE: Self = Self(5);
+    /// The end of a token.
+    pub const REVOKE_INVITE: Self = Self(6);
+    /// A new node's first word.
+    pub const JOIN: Self = Self(7);
+    /// A registrar saw a join.
+    pub const WITNESS: Self = Self(8);
+    /// A person confirmed a join.
+    pub const CONFIRM: Self = Self(9);
+    /// An admin made a key a node, without a token.
+    pub const ADMIT: Self = Self(10);
+    /// Another admin agrees with a revocation of an admin.
+    pub const CO_SIGN: Self = Self(11);
+}
+
+/// What an operator may do; a set of bits. Unknown bits are kept and mean nothing here.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Rights(pub u32);
+
+impl Rights {
+    /// Put labels on nodes.
+    pub const LABELS: Self = Self(1);
+    /// Everything else of intent.
+    pub const CONFIG: Self = Self(2);
+    /// Make join tokens.
+    pub const INVITE: Self = Self(4);
+    /// Confirm joins.
+    pub const CONFIRM: Self = Self(8);
+
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::LABELS, "labels"),
+        (Self::CONFIG, "config"),
+        (Self::INVITE, "invite"),
+        (Self::CONFIRM, "confirm"),
+    ];
+
+    /// All rights known here.
+    pub const ALL: Self = Self(15);
+
+    /// Whether every right of `other` is in `self`.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The names of the known rights, for people.
+    pub fn names(self) -> Vec<&'static str> {
+        Self::NAMES
+            .iter()
+            .filter(|(r, _)| self.has(*r))
+            .map(|(_, n)| *n)
+            .collect()
+    }
+
+    /// The right with a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(r, _)| *r)
+    }
+}
+
+/// Edits of intent that count together or not at all.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Edit {
+    /// The author's words, for example `apply lab.yaml`; at most 200 bytes.
+    pub message: String,
+    /// At most 4,096, each path at most once.
+    pub ops: Vec<Op>,
+}
+
+/// Rights for an operator, by an admin.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// Whose.
+    pub subject: AuthorId,
+    /// The person or device.
+    pub name: String,
+    /// What.
+    pub rights: Rights,
+    /// Path prefixes that may be written; an empty text is everything. At most 32.
+    pub scope: Vec<String>,
+    /// Statements stamped later do not count.
+    pub not_after: Option<Wall>,
+}
+
+/// The end of a grant, by an admin.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RevokeGrant {
+    /// Which.
+    pub grant: StatementId,
+    /// The last statement of the subject that still counts; none = nothing counts.
+    pub head: Option<StatementId>,
+}
+
+/// The end of a key, by an admin.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Revoke {
+    /// Whose.
+    pub key: AuthorId,
+    /// The last statement of that key that still counts (the cut); none = nothing counts.
+    pub head: Option<StatementId>,
+    /// The admin's words; at most 200 bytes.
+    pub reason: String,
+}
+
+/// Who must have seen a join before it counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum WitnessRule {
+    /// Any member. Works in any partition; double use is detected after a merge.
+    Any,
+    /// This node. At most one join while it is honest and its disk is not rolled back.
+    One(NodeId),
+}
+
+/// A join token, by an admin or an operator with the right `invite`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Invite {
+    /// Public half of the key derived from the token.
+    pub token_key: [u8; 32],
+    /// How many may join with it, 1 to 100.
+    pub uses_max: u16,
+    /// Witnesses refuse later joins; at most seven days ahead.
+    pub not_after: Wall,
+    /// What joins.
+    pub role: Role,
+    /// The name of what joins; without one, the name follows from its key. Only with `uses_max` 1.
+    pub name: Option<String>,
+    /// Labels of what joins; at most 64. Admin-only keys need an admin.
+    pub labels: Vec<Label>,
+    /// Rights of a laptop's operator key, within the issuer's own.
+    pub rights: Rights,
+    /// Scope of a laptop's operator key, within the issuer's own.
+    pub scope: Vec<String>,
+    /// Milliseconds from the witness until a laptop's membership and grant end; 0 for a node.
+    pub lease_ms: u64,
+    /// Who must see the join.
+    pub witness: WitnessRule,
+    /// Whether an operator must confirm the join as well.
+    pub confirm: bool,
+    /// HMAC-SHA256 over mesh id and token key under the token's bind key: shows a joiner who typed the token that
+    /// this mesh made it.
+    pub mesh_mac: [u8; 32],
+}
+
+/// The end of a token.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RevokeInvite {
+    /// Which.
+    pub invite: StatementId,
+}
+
+/// The first statement of a new node's own chain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Join {
+    /// With which token.
+    pub invite: StatementId,
+    /// X25519 key that secrets for this node are sealed to.
+    pub seal_key: [u8; 32],
+    /// A laptop's operator key.
+    pub operator_key: Option<AuthorId>,
+    /// By the token key, over mesh, node, seal key and operator key.
+    #[serde(with = "signature_bytes")]
+    pub token_signature: [u8; 64],
+}
+
+/// A registrar saw a join in time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Witness {
+    /// Which.
+    pub join: StatementId,
+    /// The registrar's clock.
+    pub seen_at: Wall,
+}
+
+/// A person confirmed a join.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Confirm {
+    /// Which.
+    pub join: StatementId,
+}
+
+/// An admin made a key a node (the founder's own).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Admit {
+    /// Whose key.
+    pub node: NodeId,
+    /// X25519 key that secrets for this node are sealed to.
+    pub seal_key: [u8; 32],
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Its labels; at most 64.
+    pub labels: Vec<Label>,
+}
+
+/// Another admin agrees with the revocation of an admin.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CoSign {
+    /// The revocation.
+    pub proposal: StatementId,
+}
+
+/// What is said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "each variant is documented at its type")]
+pub enum Body {
+    Edit(Edit),
+    Grant(Grant),
+    RevokeGrant(RevokeGrant),
+    Revoke(Revoke),
+    Invite(Invite),
+    RevokeInvite(RevokeInvite),
+    Join(Join),
+    Witness(Witness),
+    Confirm(Confirm),
+    Admit(Admit),
+    CoSign(CoSign),
+    /// A kind of a later version, with its bytes.
+    Unknown(Kind, Vec<u8>),
+}
+
+impl Body {
+    /// Its number.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Edit(_) => Kind::EDIT,
+            Self::Grant(_) => Kind::GRANT,
+            Self::RevokeGrant(_) => Kind::REVOKE_GRANT,
+            Self::Revoke(_) => Kind::REVOKE,
+            Self::Invite(_) => Kind::INVITE,
+            Self::RevokeInvite(_) => Kind::REVOKE_INVITE,
+            Self::Join(_) => Kind::JOIN,
+            Self::Witness(_) => Kind::WITNESS,
+            Self::Confirm(_) => Kind::CONFIRM,
+            Self::Admit(_) => Kind::ADMIT,
+            Self::CoSign(_) => Kind::CO_SIGN,
+            Self::Unknown(kind, _) => *kind,
+        }
+    }
+
+    /// One word for people.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Edit(_) => "edit",
+            Self::Grant(_) => "grant",
+            Self::RevokeGrant(_) => "revoke-grant",
+            Self::Revoke(_) => "revoke",
+            Self::Invite(_) => "invite",
+            Self::RevokeInvite(_) => "revoke-invite",
+            Self::Join(_) => "join",
+            Self::Witness(_) => "witness",
+            Self::Confirm(_) => "confirm",
+            Self::Admit(_) => "admit",
+            Self::CoSign(_) => "co-sign",
+            Self::Unknown(..) => "unknown",
+        }
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let encoded = match self {
+            Self::Edit(body) => postcard::to_stdvec(body),
+            Self::Grant(body) => postcard::to_stdvec(body),
+            Self::RevokeGrant(body) => postcard::to_stdvec(body),
+            Self::Revoke(body) => postcard::to_stdvec(body),
+            Self::Invite(body) => postcard::to_stdvec(body),
+            Self::RevokeInvite(body) => postcard::to_stdvec(body),
+            Self::Join(body) => postcard::to_stdvec(body),
+            Self::Witness(body) => postcard::to_stdvec(body),
+            Self::Confirm(body) => postcard::to_stdvec(body),
+            Self::Admit(body) => postcard::to_stdvec(body),
+            Self::CoSign(body) => postcard::to_stdvec(body),
+            Self::Unknown(_, bytes) => Ok(bytes.clone()),
+        };
+        encoded.expect("these types have no encoding that can fail")
+    }
+
+    /// Reads canonical bytes; `None` for anything else or beyond a limit.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        let body = match kind {
+            Kind::EDIT => Self::Edit(canonical(bytes)?),
+            Kind::GRANT => Self::Grant(canonical(bytes)?),
+            Kind::REVOKE_GRANT => Self::RevokeGrant(canonical(bytes)?),
+            Kind::REVOKE => Self::Revoke(canonical(bytes)?),
+            Kind::INVITE => Self::Invite(canonical(bytes)?),
+            Kind::REVOKE_INVITE => Self::RevokeInvite(canonical(bytes)?),
+            Kind::JOIN => Self::Join(canonical(bytes)?),
+            Kind::WITNESS => Self::Witness(canonical(bytes)?),
+            Kind::CONFIRM => Self::Confirm(canonical(bytes)?),
+            Kind::ADMIT => Self::Admit(canonical(bytes)?),
+            Kind::CO_SIGN => Self::CoSign(canonical(bytes)?),
+            other => Self::Unknown(other, bytes.to_vec()),
+        };
+        body.is_within_limits().then_some(body)
+    }
+
+    fn is_within_limits(&self) -> bool {
+        let text = |t: &str| t.len() <= 200;
+        let scope = |s: &[String]| s.len() <= 32 && s.iter().all(|p| p.len() <= 256);
+        let labels = |l: &[Label]| {
+            l.len() <= 64
+                && l.iter().all(|l| {
+                    label::is_key(&l.key) && l.value.as_deref().is_none_or(label::is_value)
+                })
+        };
+        match self {
+            Self::Edit(Edit { message, ops }) => {
+                let mut paths: Vec<_> = ops.iter().map(Op::path).collect();
+                paths.sort_unstable();
+                text(message)
+                    && ops.len() <= OPS_MAX
+                    && paths.windows(2).all(|w| w[0] != w[1])
+                    && ops.iter().all(|op| match op {
+                        Op::Set { field, .. } => {
+                            field.value.is_within_limits()
+                                && field.owners.len() <= 8
+                                && field.owners.iter().all(|o| o.len() <= 80)
+                                && field.source.as_deref().is_none_or(text)
+                        }
+                        Op::Unset { .. } => true,
+                    })
+            }
+            Self::Grant(Grant { name, scope: s, .. }) => name.len() <= NAME_BYTES_MAX && scope(s),
+            Self::Revoke(Revoke { reason, .. }) => text(reason),
+            Self::Invite(invite) => {
+                (1..=100).contains(&invite.uses_max)
+                    && invite
+                        .name
+                        .as_deref()
+                        .is_none_or(|n| label::is_name(n) && invite.uses_max == 1)
+                    && labels(&invite.labels)
+                    && scope(&invite.scope)
+            }
+            Self::Admit(admit) => label::is_name(&admit.name) && labels(&admit.labels),
+            Self::RevokeGrant(_)
+            | Self::RevokeInvite(_)
+            | Self::Join(_)
+            | Self::Witness(_)
+            | Self::Confirm(_)
+            | Self::CoSign(_)
+            | Self::Unknown(..) => true,
+        }
+    }
+}
+
+fn canonical<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
+    let (body, rest) = postcard::take_from_bytes::<T>(bytes).ok()?;
+    (rest.is_empty() && postcard::to_stdvec(&body).ok()? == bytes).then_some(body)
+}
+
+mod signature_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
+        let (a, b) = bytes.split_at(32);
+        (a, b).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 64], D::Error> {
+        let (a, b) = <(Vec<u8>, Vec<u8>)>::deserialize(from)?;
+        [a, b]
+            .concat()
+            .try_into()
+            .map_err(|_bytes| serde::de::Error::custom("a signature has 64 bytes"))
+    }
+}

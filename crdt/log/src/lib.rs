@@ -1,0 +1,45 @@
+//! Signed statements, and who may say what.
+//!
+//! A *statement* is one act of one author: an edit of intent, a grant, a revocation, a join. Its envelope is
+//! signed, names its predecessor in the author's own chain and what else the author had seen, so the
+//! statements of a mesh form a hash-linked graph. A replica's set of them only grows; what *counts* is a pure
+//! function of the set and the root record ([`Authority`]), independent of the order of arrival.
+//!
+//! This crate is not a transport and not a document: it never says when to talk to whom, and it hands
+//! effective edits on ([`Log::edits`]) without interpreting what stands at a path.
+//!
+//! ```text
+//! bytes ─ ingest ─► chains (tree per author) ─ resolve ─► Authority: cuts, grants, invites, members
+//!            │                                    │
+//!            └► pending (waits for prev, refs)    └─► edits: effective, with their nearest effective ancestors
+//! ```
+
+mod body;
+mod chain;
+mod edits;
+mod envelope;
+mod log;
+mod prints;
+mod register;
+mod resolve;
+mod root;
+mod roster;
+pub mod sync;
+mod token;
+
+pub use body::{
+    Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
+    RevokeInvite, Rights, Witness, WitnessRule,
+};
+pub use edits::{Edits, EffectiveEdit};
+pub use envelope::{Draft, EnvelopeError, Statement, open, seal};
+pub use log::{Log, Outcome, Refusal, Tail};
+pub use prints::Prints;
+pub use register::{Register, RegisterError, RegisterKey, Registers, seal_register};
+pub use resolve::{Authority, GrantState};
+pub use root::{Admin, RootError, RootRecord, SignedRoot};
+pub use roster::{InviteState, Member, Roster};
+pub use token::{TokenKeys, token_id};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,585 @@
+//! Authority as a pure function of the set of statements and the root record.
+//!
+//! Nothing here depends on the order of arrival or on a clock. Revocations of admins are weighed by how many
+//! distinct admins signed them; those of equal weight count together, so two admins who revoke each other are
+//! both out. A cut names the last statement of a key that still counts; everything of that key that is not an
+//! ancestor of every cut is void.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lab_crdt_model::view::{MemberState, Role};
+use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall};
+
+use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
+use crate::envelope::Statement;
+use crate::log::Log;
+use crate::roster::{InviteState, Member, Roster};
+
+/// What an author may do under one grant, laptop join or the root record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantState {
+    /// Whose.
+    pub subject: AuthorId,
+    /// The person or device.
+    pub name: String,
+    /// What.
+    pub rights: Rights,
+    /// Path prefixes.
+    pub scope: Vec<String>,
+    /// Statements stamped later do not count.
+    pub not_after: Option<Wall>,
+    /// Statements that still count after the grant was revoked; `None` = not revoked.
+    pub(crate) allowed: Option<BTreeSet<StatementId>>,
+}
+
+impl GrantState {
+    /// Whether the grant was revoked.
+    pub const fn is_revoked(&self) -> bool {
+        self.allowed.is_some()
+    }
+}
+
+/// Who may say what.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Authority {
+    /// Admins of the root record that are not cut.
+    pub admins: BTreeSet<AuthorId>,
+    /// Grants and laptop joins, by statement.
+    pub grants: BTreeMap<StatementId, GrantState>,
+    /// Keys that were revoked. Their links are closed at once, even while the cut is not known here.
+    pub revoked: BTreeSet<AuthorId>,
+    /// Members and tokens.
+    pub roster: Roster,
+    cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
+    /// Cuts that are not here yet; when one arrives, authority changes.
+    pub(crate) awaited: BTreeSet<StatementId>,
+}
+
+impl Authority {
+    /// Whether a statement of an author is on the right side of every cut.
+    pub(crate) fn is_allowed(&self, author: &AuthorId, id: &StatementId) -> bool {
+        self.cuts
+            .get(author)
+            .is_none_or(|allowed| allowed.contains(id))
+    }
+
+    /// What decides over an author's edits; while this is equal, so are the verdicts.
+    pub(crate) fn slice(&self, author: &AuthorId) -> Slice<'_> {
+        (
+            self.cuts.get(author),
+            self.grants
+                .iter()
+                .filter(|(_, g)| g.subject == *author)
+                .collect(),
+            self.admins.contains(author),
+        )
+    }
+
+    /// Whether the author was cut.
+    pub(crate) fn is_cut(&self, author: &AuthorId) -> bool {
+        self.cuts.contains_key(author)
+    }
+
+    /// Why an edit does not count, or that it does.
+    pub(crate) fn judge(
+        &self,
+        root: StatementId,
+        statement: &Statement,
+        ops: &[Op],
+    ) -> Result<(), &'static str> {
+        if !self.is_allowed(&statement.author, &statement.id) {
+            return Err("its key was revoked");
+        }
+        if statement.under == root {
+            return if self.admins.contains(&statement.author) {
+                Ok(())
+            } else {
+                Err("its author is not an admin")
+            };
+        }
+        let grant = self
+            .grants
+            .get(&statement.under)
+            .ok_or("it relies on no grant")?;
+        if grant.subject != statement.author {
+            return Err("its grant belongs to another key");
+        }
+        if grant
+            .allowed
+            .as_ref()
+            .is_some_and(|allowed| !allowed.contains(&statement.id))
+        {
+            return Err("its grant was revoked");
+        }
+        if grant
+            .not_after
+            .is_some_and(|end| statement.hlc >= Hlc::from_wall(end))
+        {
+            return Err("its grant had expired");
+        }
+        for op in ops {
+            let mut segments = op.path().segments();
+            let is_label = segments.next().is_some_and(|s| s == "label");
+            let need = if is_label {
+                Rights::LABELS
+            } else {
+                Rights::CONFIG
+            };
+            if !grant.rights.has(need) {
+                return Err("its grant lacks the right");
+            }
+            if is_label
+                && segments
+                    .nth(1)
+                    .is_some_and(|label| label.starts_with("lab."))
+            {
+                return Err("labels below lab. are for admins");
+            }
+            if !grant.scope.iter().any(|prefix| op.path().is_below(prefix)) {
+                return Err("it is outside the scope of its grant");
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type Slice<'a> = (
+    Option<&'a BTreeSet<StatementId>>,
+    Vec<(&'a StatementId, &'a GrantState)>,
+    bool,
+);
+
+/// Resolves authority from scratch.
+pub(crate) fn resolve(log: &Log) -> Authority {
+    let root = StatementId(log.mesh().0);
+    let admins: BTreeSet<AuthorId> = log.root().admins.iter().map(|a| a.key).collect();
+    let acts = || log.acts();
+    let by_admin = |s: &Statement| admins.contains(&s.author) && s.under == root;
+
+    let mut out = Authority::default();
+
+    // Admins against admins: by weight, heaviest first; equal weights are computed before any is applied.
+    let proposals: BTreeMap<StatementId, (AuthorId, Option<StatementId>)> = acts()
+        .filter(|s| by_admin(s))
+        .filter_map(|s| match &s.body {
+            Body::Revoke(r) if admins.contains(&r.key) => Some((s.id, (r.key, r.head))),
+            _ => None,
+        })
+        .collect();
+    let mut signers: BTreeMap<StatementId, Vec<(AuthorId, StatementId)>> = BTreeMap::new();
+    for s in acts().filter(|s| by_admin(s)) {
+        match &s.body {
+            Body::Revoke(_) if proposals.contains_key(&s.id) => {
+                signers.entry(s.id).or_default().push((s.author, s.id));
+            }
+            Body::CoSign(c) if proposals.contains_key(&c.proposal) => {
+                signers
+                    .entry(c.proposal)
+                    .or_default()
+                    .push((s.author, s.id));
+            }
+            _ => {}
+        }
+    }
+    let mut done = BTreeSet::new();
+    for weight in (1..=admins.len()).rev() {
+        let level: Vec<_> = proposals
+            .iter()
+            .filter(|(p, _)| !done.contains(*p))
+            .filter(|(p, _)| {
+                let allowed = signers[*p].iter().filter(|(a, s)| out.is_allowed(a, s));
+                allowed.map(|(a, _)| a).collect::<BTreeSet<_>>().len() == weight
+            })
+            .map(|(p, target)| (*p, *target))
+            .collect();
+        for (p, (key, head)) in level {
+            done.insert(p);
+            cut(log, &mut out, key, head);
+        }
+    }
+    out.admins = admins
+        .iter()
+        .filter(|a| !out.revoked.contains(*a))
+        .copied()
+        .collect();
+
+    // Grants, revocations of other keys and of grants.
+    let counts = |out: &Authority, s: &Statement| by_admin(s) && out.is_allowed(&s.author, &s.id);
+    for s in acts().filter(|s| counts(&out, s)).collect::<Vec<_>>() {
+        match &s.body {
+            Body::Grant(g) => {
+                out.grants.insert(
+                    s.id,
+                    GrantState {
+                        subject: g.subject,
+                        name: g.name.clone(),
+                        rights: g.rights,
+                        scope: g.scope.clone(),
+                        not_after: g.not_after,
+                        allowed: None,
+                    },
+                );
+            }
+            Body::Revoke(r) if !admins.contains(&r.key) => cut(log, &mut out, r.key, r.head),
+            _ => {}
+        }
+    }
+    let ends = revoked_grants(log, &out, &by_admin);
+    for (grant, head) in &ends {
+        end_grant(log, &mut out, grant, *head);
+    }
+
+    // Tokens and members; tokens made by laptops need the laptops first.
+    let mut invites = BTreeMap::new();
+    for pass in 0..2 {
+        for s in acts() {
+            if let Body::Invite(invite) = &s.body {
+                let may = may_invite(&out, root, s, invite, pass);
+                let state = invites.entry(s.id).or_insert_with(|| InviteState {
+                    invite: invite.clone(),
+                    author: s.author,
+                    is_effective: false,
+                    is_revoked: false,
+                    used_by: Vec::new(),
+                });
+                state.is_effective |= may;
+            }
+        }
+        let members = members(log, &out, &invites);
+        for m in members.values() {
+            let (Some(key), Some(state)) = (m.operator_key, m.invite.and_then(|i| invites.get(&i)))
+            else {
+                continue;
+            };
+            if m.state == MemberState::Member && !out.grants.contains_key(&m.join) {
+                let not_after = m.not_after;
+                let grant = GrantState {
+                    subject: key,
+                    name: m.name.clone(),
+                    rights: state.invite.rights,
+                    scope: state.invite.scope.clone(),
+                    not_after,
+                    allowed: None,
+                };
+                out.grants.insert(m.join, grant);
+                for (grant, head) in ends.iter().filter(|(g, _)| *g == m.join) {
+                    end_grant(log, &mut out, grant, *head);
+                }
+            }
+        }
+        out.roster.members = members
+            .into_iter()
+            .map(|(node, m)| (node, m.into_member()))
+            .collect();
+    }
+    for s in acts() {
+        if let Body::RevokeInvite(r) = &s.body
+            && let Some(state) = invites.get_mut(&r.invite)
+            && (counts(&out, s) || (s.author == state.author && out.is_allowed(&s.author, &s.id)))
+        {
+            state.is_revoked = true;
+        }
+    }
+    for m in out.roster.members.values() {
+        if let Some(state) = log.join_invite(&m.join).and_then(|i| invites.get_mut(&i)) {
+            state.used_by.push(m.node);
+        }
+    }
+    for state in invites.values_mut() {
+        let members = &out.roster.members;
+        state
+            .used_by
+            .retain(|n| members.get(n).is_some_and(|m| m.state != MemberState::Seen));
+    }
+    out.roster.invites = invites;
+    out
+}
+
+fn revoked_grants(
+    log: &Log,
+    out: &Authority,
+    by_admin: &impl Fn(&Statement) -> bool,
+) -> Vec<(StatementId, Option<StatementId>)> {
+    log.acts()
+        .filter(|s| by_admin(s) && out.is_allowed(&s.author, &s.id))
+        .filter_map(|s| match &s.body {
+            Body::RevokeGrant(r) => Some((r.grant, r.head)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn cut(log: &Log, out: &mut Authority, key: AuthorId, head: Option<StatementId>) {
+    out.revoked.insert(key);
+    let allowed = match head {
+        None => BTreeSet::new(),
+        // The cut is not here yet: the key is dead for links, its history stays until we can tell.
+        Some(head) => match log.ancestors(&key, &head) {
+            Some(ancestors) => ancestors,
+            None => {
+                out.awaited.insert(head);
+                return;
+            }
+        },
+    };
+    match out.cuts.get_mut(&key) {
+        Some(standing) => standing.retain(|id| allowed.contains(id)),
+        None => {
+            out.cuts.insert(key, allowed);
+        }
+    }
+}
+
+fn end_grant(log: &Log, out: &mut Authority, grant: &StatementId, head: Option<StatementId>) {
+    let Some(state) = out.grants.get_mut(grant) else {
+        return;
+    };
+    let allowed = match head {
+        None => BTreeSet::new(),
+        Some(head) => match log.ancestors(&state.subject, &head) {
+            Some(ancestors) => ancestors,
+            None => {
+                out.awaited.insert(head);
+                return;
+            }
+        },
+    };
+    match &mut state.allowed {
+        Some(standing) => standing.retain(|id| allowed.contains(id)),
+        None => state.allowed = Some(allowed),
+    }
+}
+
+fn is_admin_only(label: &Label) -> bool {
+    label.key.starts_with("lab.")
+}
+
+fn may_invite(
+    out: &Authority,
+    root: StatementId,
+    s: &Statement,
+    invite: &Invite,
+    pass: u8,
+) -> bool {
+    if !out.is_allowed(&s.author, &s.id) {
+        return false;
+    }
+    if s.under == root {
+        return out.admins.contains(&s.author);
+    }
+    let Some(grant) = out.grants.get(&s.under) else {
+        return false;
+    };
+    let in_time = grant
+        .not_after
+        .is_none_or(|end| s.hlc < Hlc::from_wall(end));
+    let in_scope = |prefix: &String| {
+        grant.scope.iter().any(|mine| {
+            mine.is_empty()
+                || prefix == mine
+                || prefix
+                    .strip_prefix(mine.trim_end_matches('/'))
+                    .is_some_and(|r| r.starts_with('/'))
+        })
+    };
+    grant.subject == s.author
+        && grant.rights.has(Rights::INVITE)
+        && grant.allowed.as_ref().is_none_or(|a| a.contains(&s.id))
+        && in_time
+        && !invite.labels.iter().any(is_admin_only)
+        && (invite.labels.is_empty()
+            || grant.rights.has(Rights::LABELS) && in_scope(&"label".to_owned()))
+        && match invite.role {
+            Role::Node => true,
+            Role::Laptop => {
+                pass == 0 && grant.rights.has(invite.rights) && invite.scope.iter().all(in_scope)
+            }
+        }
+}
+
+/// Why a token would not count, or that it would.
+pub(crate) fn judge_invite(
+    out: &Authority,
+    root: StatementId,
+    s: &Statement,
+    invite: &Invite,
+) -> Result<(), &'static str> {
+    if (0..2).any(|pass| may_invite(out, root, s, invite, pass)) {
+        Ok(())
+    } else {
+        Err("its author may not make such a token")
+    }
+}
+
+struct Candidate {
+    node: NodeId,
+    name: String,
+    role: Role,
+    state: MemberState,
+    labels: Vec<Label>,
+    join: StatementId,
+    joined_at: Hlc,
+    not_after: Option<Wall>,
+    operator_key: Option<AuthorId>,
+    seal_key: [u8; 32],
+    invite: Option<StatementId>,
+}
+
+impl Candidate {
+    fn into_member(self) -> Member {
+        Member {
+            node: self.node,
+            name: self.name,
+            role: self.role,
+            state: self.state,
+            labels: self.labels,
+            join: self.join,
+            joined_at: self.joined_at,
+            not_after: self.not_after,
+            operator_key: self.operator_key,
+            seal_key: self.seal_key,
+        }
+    }
+}
+
+fn members(
+    log: &Log,
+    out: &Authority,
+    invites: &BTreeMap<StatementId, InviteState>,
+) -> BTreeMap<NodeId, Candidate> {
+    let root = StatementId(log.mesh().0);
+    let mut all: BTreeMap<NodeId, Candidate> = BTreeMap::new();
+    let mut joins: BTreeMap<StatementId, (&Statement, &Join, &Invite)> = BTreeMap::new();
+    let mut witnesses: BTreeMap<StatementId, Vec<(&Statement, &Witness)>> = BTreeMap::new();
+    let mut confirmed: BTreeSet<StatementId> = BTreeSet::new();
+    for s in log.acts().filter(|s| out.is_allowed(&s.author, &s.id)) {
+        match &s.body {
+            Body::Admit(admit) if s.under == root && out.admins.contains(&s.author) => {
+                all.entry(admit.node).or_insert_with(|| admitted(s, admit));
+            }
+            Body::Join(join) => {
+                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective) {
+                    joins.insert(s.id, (s, join, &state.invite));
+                }
+            }
+            Body::Witness(w) => witnesses.entry(w.join).or_default().push((s, w)),
+            Body::Confirm(c) => {
+                let by_admin = s.under == root && out.admins.contains(&s.author);
+                let by_grant = out.grants.get(&s.under).is_some_and(|g| {
+                    g.subject == s.author && g.rights.has(Rights::CONFIRM) && g.allowed.is_none()
+                });
+                if by_admin || by_grant {
+                    confirmed.insert(c.join);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // A witness counts when its author is a member; members follow from witnesses. Grows until nothing changes.
+    let registrars = &log.root().registrars;
+    let mut witnessed: BTreeMap<StatementId, Wall> = BTreeMap::new();
+    loop {
+        let before = witnessed.len();
+        for (id, (_, _, invite)) in &joins {
+            if witnessed.contains_key(id) {
+                continue;
+            }
+            let seen = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
+                let by = s.author.node();
+                let is_member = all.get(&by).is_some_and(|m| m.join != *id)
+                    || joins
+                        .iter()
+                        .any(|(j, (js, _, _))| js.author == s.author && witnessed.contains_key(j));
+                let is_asked = match invite.witness {
+                    WitnessRule::Any => registrars.is_empty() || registrars.contains(&by),
+                    WitnessRule::One(node) => node == by,
+                };
+                is_member && is_asked && w.seen_at <= invite.not_after
+            });
+            if let Some((_, w)) = seen.min_by_key(|(s, w)| (w.seen_at, s.id)) {
+                witnessed.insert(*id, w.seen_at);
+            }
+        }
+        if witnessed.len() == before {
+            break;
+        }
+    }
+
+    let mut uses: BTreeMap<StatementId, usize> = BTreeMap::new();
+    for id in witnessed.keys() {
+        *uses.entry(joins[id].1.invite).or_default() += 1;
+    }
+    for (id, (s, join, invite)) in &joins {
+        let is_over_used = uses
+            .get(&join.invite)
+            .is_some_and(|n| *n > usize::from(invite.uses_max));
+        let seen_at = witnessed.get(id);
+        let state = match seen_at {
+            None => MemberState::Seen,
+            Some(_) if is_over_used && !confirmed.contains(id) => MemberState::Suspended,
+            Some(_) if invite.confirm && !confirmed.contains(id) => MemberState::Seen,
+            Some(_) => MemberState::Member,
+        };
+        let node = s.author.node();
+        all.entry(node).or_insert_with(|| Candidate {
+            node,
+            name: invite
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("n-{}", node.short())),
+            role: invite.role,
+            state,
+            labels: invite.labels.clone(),
+            join: *id,
+            joined_at: s.hlc,
+            not_after: seen_at
+                .filter(|_| invite.lease_ms > 0)
+                .map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
+            operator_key: join.operator_key.filter(|_| invite.role == Role::Laptop),
+            seal_key: join.seal_key,
+            invite: Some(join.invite),
+        });
+    }
+    for (node, m) in &mut all {
+        if out.revoked.contains(&node.author()) {
+            m.state = MemberState::Revoked;
+        }
+    }
+
+    // Names are unique among live members: of equals, the one whose statement has the lowest id keeps it.
+    let mut order: Vec<(bool, StatementId, NodeId)> = all
+        .values()
+        .filter(|m| m.state != MemberState::Revoked)
+        .map(|m| (m.state != MemberState::Member, m.join, m.node))
+        .collect();
+    order.sort_unstable();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    for (_, _, node) in &order {
+        let Some(m) = all.get_mut(node) else { continue };
+        let mut name = m.name.clone();
+        let mut n = 2;
+        while !taken.insert(name.clone()) {
+            name = format!("{}-{n}", m.name);
+            n += 1;
+        }
+        m.name = name;
+    }
+    all
+}
+
+fn admitted(s: &Statement, admit: &Admit) -> Candidate {
+    Candidate {
+        node: admit.node,
+        name: admit.name.clone(),
+        role: admit.role,
+        state: MemberState::Member,
+        labels: admit.labels.clone(),
+        join: s.id,
+        joined_at: s.hlc,
+        not_after: None,
+        operator_key: None,
+        seal_key: admit.seal_key,
+        invite: None,
+    }
+}

@@ -1,0 +1,104 @@
+//! Who is a member, and which tokens there are: derived from statements, the same on every replica.
+
+use std::collections::BTreeMap;
+
+use lab_crdt_model::view::{MemberState, Role};
+use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall};
+
+use crate::body::Invite;
+
+/// Someone who joined or was admitted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its key.
+    pub node: NodeId,
+    /// Unique among live members.
+    pub name: String,
+    /// Machine or person's device.
+    pub role: Role,
+    /// Where it stands, time aside: a laptop whose lease is over is still `Member` here; see [`Member::state_at`].
+    pub state: MemberState,
+    /// Labels from its token or admission.
+    pub labels: Vec<Label>,
+    /// Its join or admission.
+    pub join: StatementId,
+    /// The stamp of that statement.
+    pub joined_at: Hlc,
+    /// When a laptop's lease ends.
+    pub not_after: Option<Wall>,
+    /// A laptop's operator key.
+    pub operator_key: Option<AuthorId>,
+    /// What secrets for it are sealed to.
+    pub seal_key: [u8; 32],
+}
+
+impl Member {
+    /// Where it stands at a time.
+    pub fn state_at(&self, now: Wall) -> MemberState {
+        match (self.state, self.not_after) {
+            (MemberState::Member, Some(end)) if now > end => MemberState::Expired,
+            (state, _) => state,
+        }
+    }
+
+    /// Whether it may hold a mesh link at a time.
+    pub fn is_admitted_at(&self, now: Wall) -> bool {
+        matches!(
+            self.state_at(now),
+            MemberState::Member | MemberState::Suspended
+        )
+    }
+}
+
+/// A join token and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InviteState {
+    /// The invite.
+    pub invite: Invite,
+    /// Who made it.
+    pub author: AuthorId,
+    /// Whether its author was allowed to make it.
+    pub is_effective: bool,
+    /// Whether it was taken back.
+    pub is_revoked: bool,
+    /// Who joined with it and was witnessed.
+    pub used_by: Vec<NodeId>,
+}
+
+impl InviteState {
+    /// One word for people: `open`, `used`, `expired`, `revoked`, `double use`, `not allowed`.
+    pub fn word_at(&self, now: Wall) -> &'static str {
+        let uses = usize::from(self.invite.uses_max);
+        if !self.is_effective {
+            "not allowed"
+        } else if self.used_by.len() > uses {
+            "double use"
+        } else if self.used_by.len() == uses {
+            "used"
+        } else if self.is_revoked {
+            "revoked"
+        } else if now > self.invite.not_after {
+            "expired"
+        } else {
+            "open"
+        }
+    }
+}
+
+/// Members and tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Roster {
+    /// By node key.
+    pub members: BTreeMap<NodeId, Member>,
+    /// By the statement that made them.
+    pub invites: BTreeMap<StatementId, InviteState>,
+}
+
+impl Roster {
+    /// The live member with a name.
+    pub fn named(&self, name: &str) -> Option<&Member> {
+        self.members
+            .values()
+            .find(|m| m.name == name && m.state != MemberState::Revoked)
+    }
+}

@@ -1,0 +1,368 @@
+//! Pull: what two replicas say to find and repair their difference.
+//!
+//! Either side opens with [`open`]; every message is answered by [`answer`] until no side has anything to say.
+//! No state is kept between messages: losing one costs time only, and the next exchange starts from the
+//! fingerprints again. One message is at most 256 KiB or one statement; a large difference continues after
+//! each portion was taken in.
+//!
+//! ```text
+//! A                                   B
+//! Nodes(root) ───────────────────────►  compares, descends
+//!     ◄──────────────────── Nodes(1 digit) …          differing prefixes only
+//! Items(prefix) ─────────────────────►  sends what A lacks, asks for what B lacks
+//!     ◄──────────────── Entries + Items(reply)
+//! Entries ───────────────────────────►
+//! ```
+
+use bytes::Bytes;
+use lab_crdt_model::report::Section;
+use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use serde::{Deserialize, Serialize};
+
+use crate::log::Log;
+use crate::prints::{DEPTH, Prints};
+use crate::register::Registers;
+
+/// Longest message, bytes, unless a single entry is longer.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Below this many items a prefix is listed rather than descended.
+const LIST_MAX: u32 = 24;
+/// Most messages that answer one message.
+const ANSWERS_MAX: usize = 64;
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Plane {
+    /// Statements, by author.
+    Statements,
+    /// Registers, by node.
+    Registers,
+}
+
+/// A prefix of keys: its number of hexadecimal digits and their value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Prefix {
+    digits: u8,
+    at: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Message {
+    /// Prints of the children of a prefix, complete.
+    Nodes {
+        plane: Plane,
+        prefix: Prefix,
+        children: Vec<(u8, u64)>,
+    },
+    /// Everything below a prefix, in short. Asks for what the sender lacks; with `reply`, for this list in return.
+    Authors {
+        prefix: Prefix,
+        authors: Vec<(AuthorId, Vec<(u64, StatementId)>)>,
+        reply: bool,
+    },
+    /// The same for registers.
+    Reports {
+        prefix: Prefix,
+        nodes: Vec<(NodeId, Vec<(u8, u64, u64)>)>,
+        reply: bool,
+    },
+    /// Statements in causal order. With `more`, the receiver says again what it has below the prefix.
+    Statements {
+        entries: Vec<Bytes>,
+        more: Option<Prefix>,
+    },
+    /// Registers.
+    Registers { entries: Vec<Bytes> },
+    /// Statements that others of the receiver's refer to.
+    Want { ids: Vec<StatementId> },
+}
+
+/// What a message brought.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Messages to send back, in order.
+    pub messages: Vec<Bytes>,
+    /// Statements to take in, in order.
+    pub statements: Vec<Bytes>,
+    /// Registers to take in.
+    pub registers: Vec<Bytes>,
+    /// After taking in the statements: call [`resume`] with this.
+    pub resume: Option<Resume>,
+}
+
+/// A place at which a large exchange continues.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume(Prefix);
+
+/// A message that is not one. The link should be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pull message is malformed")]
+pub struct Malformed;
+
+/// Opens an exchange.
+pub fn open(log: &Log, registers: &Registers) -> Vec<Bytes> {
+    let root = Prefix { digits: 0, at: 0 };
+    [
+        describe(Plane::Statements, log, registers, root, true),
+        describe(Plane::Registers, log, registers, root, true),
+    ]
+    .iter()
+    .map(encode)
+    .collect()
+}
+
+/// Continues a large exchange once the last portion was taken in.
+pub fn resume(log: &Log, registers: &Registers, resume: Resume) -> Bytes {
+    encode(&list(Plane::Statements, log, registers, resume.0, false))
+}
+
+/// Asks for statements that waiting ones refer to.
+pub fn want(ids: Vec<StatementId>) -> Bytes {
+    encode(&Message::Want { ids })
+}
+
+/// Answers one message. `log` must have its chains up to date; nothing is changed here.
+pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, Malformed> {
+    let (message, rest) =
+        postcard::take_from_bytes::<Message>(bytes).map_err(|_cause| Malformed)?;
+    if !rest.is_empty() {
+        return Err(Malformed);
+    }
+    let mut out = Answer::default();
+    let mut reply: Vec<Message> = Vec::new();
+    match message {
+        Message::Nodes {
+            plane,
+            prefix,
+            children,
+        } => {
+            let prefix = sound(prefix, DEPTH - 1)?;
+            if children.len() > 16 || children.iter().any(|(digit, _)| *digit > 15) {
+                return Err(Malformed);
+            }
+            let prints = prints_of(plane, log, registers);
+            let mine = prints.children(usize::from(prefix.digits), prefix.at);
+            for digit in 0..16u8 {
+                let theirs = children.iter().find(|(d, _)| *d == digit);
+                if mine.iter().find(|(d, _)| *d == digit) != theirs {
+                    let child = Prefix {
+                        digits: prefix.digits + 1,
+                        at: prefix.at << 4 | u16::from(digit),
+                    };
+                    reply.push(describe(plane, log, registers, child, true));
+                }
+            }
+        }
+        Message::Authors {
+            prefix,
+            authors,
+            reply: wants_list,
+        } => {
+            let prefix = sound(prefix, DEPTH)?;
+            if authors.iter().any(|(_, tips)| tips.len() > 8) {
+                return Err(Malformed);
+            }
+            let mut missing = Vec::new();
+            let mut lacks_any = false;
+            for key in log.prints().keys(usize::from(prefix.digits), prefix.at) {
+                let author = AuthorId(key);
+                let Some(chain) = log.chain(&author) else {
+                    continue;
+                };
+                let theirs = authors
+                    .iter()
+                    .find(|(a, _)| *a == author)
+                    .map_or(&[][..], |(_, t)| t);
+                missing.extend(chain.beyond(theirs));
+            }
+            for (author, tips) in &authors {
+                let chain = log.chain(author);
+                lacks_any |= tips
+                    .iter()
+                    .any(|(seq, id)| !chain.is_some_and(|c| c.contains(*seq, id)));
+            }
+            if !missing.is_empty() {
+                reply.push(portion(log, missing, prefix));
+            }
+            if wants_list && lacks_any {
+                reply.push(list(Plane::Statements, log, registers, prefix, false));
+            }
+        }
+        Message::Reports {
+            prefix,
+            nodes,
+            reply: wants_list,
+        } => {
+            let prefix = sound(prefix, DEPTH)?;
+            let mut entries = Vec::new();
+            let mut lacks_any = false;
+            for key in registers
+                .prints()
+                .keys(usize::from(prefix.digits), prefix.at)
+            {
+                let node = NodeId(key);
+                let theirs = nodes
+                    .iter()
+                    .find(|(n, _)| *n == node)
+                    .map_or(&[][..], |(_, s)| s);
+                for (register, _) in registers.of(&node) {
+                    let standing = theirs.iter().find(|(s, _, _)| *s == register.section as u8);
+                    if standing.is_none_or(|(_, seq, hash)| {
+                        (*seq, *hash) < (register.seq, short(register))
+                    }) {
+                        entries.push(register.bytes.clone());
+                    }
+                }
+            }
+            for (node, sections) in &nodes {
+                lacks_any |= sections.iter().any(|(section, seq, hash)| {
+                    let mine = Section::from_wire(*section).and_then(|s| registers.get(node, s));
+                    mine.is_none_or(|(r, _)| (r.seq, short(r)) < (*seq, *hash))
+                });
+            }
+            for chunk in split(entries) {
+                reply.push(Message::Registers { entries: chunk });
+            }
+            if wants_list && lacks_any {
+                reply.push(list(Plane::Registers, log, registers, prefix, false));
+            }
+        }
+        Message::Statements { entries, more } => {
+            out.resume = more.map(|p| sound(p, DEPTH)).transpose()?.map(Resume);
+            out.statements = entries;
+        }
+        Message::Registers { entries } => out.registers = entries,
+        Message::Want { ids } => {
+            let entries = ids
+                .iter()
+                .take(256)
+                .filter_map(|id| log.envelope(id))
+                .collect();
+            for chunk in split(entries) {
+                reply.push(Message::Statements {
+                    entries: chunk,
+                    more: None,
+                });
+            }
+        }
+    }
+    reply.truncate(ANSWERS_MAX);
+    out.messages = reply.iter().map(encode).collect();
+    Ok(out)
+}
+
+fn encode(message: &Message) -> Bytes {
+    postcard::to_stdvec(message)
+        .expect("these messages have no encoding that can fail")
+        .into()
+}
+
+fn sound(prefix: Prefix, digits_max: usize) -> Result<Prefix, Malformed> {
+    let digits = usize::from(prefix.digits);
+    let fits =
+        digits <= digits_max && (digits == DEPTH || u32::from(prefix.at) < 1 << (4 * digits));
+    if fits { Ok(prefix) } else { Err(Malformed) }
+}
+
+const fn prints_of<'a>(plane: Plane, log: &'a Log, registers: &'a Registers) -> &'a Prints {
+    match plane {
+        Plane::Statements => log.prints(),
+        Plane::Registers => registers.prints(),
+    }
+}
+
+/// Few items are listed; many are described by the prints of their children.
+fn describe(
+    plane: Plane,
+    log: &Log,
+    registers: &Registers,
+    prefix: Prefix,
+    reply: bool,
+) -> Message {
+    let prints = prints_of(plane, log, registers);
+    let digits = usize::from(prefix.digits);
+    if digits >= DEPTH || prints.count(digits, prefix.at) <= LIST_MAX {
+        list(plane, log, registers, prefix, reply)
+    } else {
+        Message::Nodes {
+            plane,
+            prefix,
+            children: prints.children(digits, prefix.at),
+        }
+    }
+}
+
+fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: bool) -> Message {
+    let keys = prints_of(plane, log, registers).keys(usize::from(prefix.digits), prefix.at);
+    match plane {
+        Plane::Statements => Message::Authors {
+            prefix,
+            authors: keys
+                .into_iter()
+                .filter_map(|key| {
+                    let tips = log.chain(&AuthorId(key))?.tips();
+                    Some((
+                        AuthorId(key),
+                        tips.into_iter().map(|(id, seq)| (seq, id)).collect(),
+                    ))
+                })
+                .collect(),
+            reply,
+        },
+        Plane::Registers => Message::Reports {
+            prefix,
+            nodes: keys
+                .into_iter()
+                .map(|key| {
+                    let node = NodeId(key);
+                    let of = registers.of(&node);
+                    (
+                        node,
+                        of.map(|(r, _)| (r.section as u8, r.seq, short(r)))
+                            .collect(),
+                    )
+                })
+                .collect(),
+            reply,
+        },
+    }
+}
+
+fn short(register: &crate::register::Register) -> u64 {
+    let hash = blake3::hash(&register.bytes);
+    u64::from_be_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
+}
+
+/// The first portion of what is missing, in the order in which it came in here, which is a causal one.
+fn portion(log: &Log, mut missing: Vec<StatementId>, prefix: Prefix) -> Message {
+    missing.sort_by_cached_key(|id| log.stored(id).map(|s| s.order));
+    let total = missing.len();
+    let mut bytes = 0;
+    let entries: Vec<Bytes> = missing
+        .iter()
+        .filter_map(|id| log.envelope(id))
+        .take_while(|e| {
+            let is_first = bytes == 0;
+            bytes += e.len();
+            is_first || bytes <= MESSAGE_BYTES_MAX
+        })
+        .collect();
+    let more = (entries.len() < total).then_some(prefix);
+    Message::Statements { entries, more }
+}
+
+fn split(entries: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let mut out: Vec<Vec<Bytes>> = Vec::new();
+    let mut bytes = MESSAGE_BYTES_MAX;
+    for entry in entries {
+        if bytes + entry.len() > MESSAGE_BYTES_MAX {
+            out.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += entry.len();
+        if let Some(last) = out.last_mut() {
+            last.push(entry);
+        }
+    }
+    out
+}
