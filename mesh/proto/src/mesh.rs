@@ -1,0 +1,954 @@
+//! The mesh state machine: routes inputs to its parts and their wishes to the driver.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use lab_crdt_model::limit::PUSH_BYTES_MAX;
+use lab_crdt_model::link::{Lane, Reason};
+use lab_crdt_model::view::{Liveness as Opinion, PeerView};
+use lab_crdt_model::{Mono, NodeId, Now};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::antientropy::{AntiEntropy, SyncOut};
+use crate::backoff::Bucket;
+use crate::config::Config;
+use crate::error::FrameError;
+use crate::gossip::{Gossip, GossipOut};
+use crate::liveness::{LiveOut, Liveness};
+use crate::message::v1::{
+    CONTENT_BYTES_MAX, Content, DOWN_MAX, Digests, Hello, Message, Overlay, Ping, Push,
+};
+use crate::session::Session;
+
+/// Unreadable frames on one link before it is closed.
+const BAD_FRAMES_MAX: u32 = 16;
+/// Announced ids accepted from one peer per second, and at once.
+const IDS_PER_S: u64 = 128;
+const IDS_BURST: u64 = 4096;
+/// Rounds of wishes worked off per input; what is left waits for the next one.
+const ROUNDS_MAX: usize = 64;
+/// Pushes kept while there is no neighbour to push to; the oldest are dropped, and pulled later.
+const UNSENT_MAX: usize = 16;
+/// A member that was not heard of for this long is dialled first when it is time to re-join, milliseconds.
+const STALE_MS: u64 = 60_000;
+
+/// Everything that can happen to the mesh.
+#[derive(Debug)]
+pub enum MeshInput {
+    /// The members, replacing the former ones. Links of removed members are closed as revoked.
+    Roster {
+        /// All live members but this node, with where they can be dialled (may be empty).
+        members: BTreeMap<NodeId, Vec<SocketAddr>>,
+    },
+    /// A link is ready, whoever dialled. A second one replaces the first.
+    LinkUp {
+        /// Who, proved by its key.
+        peer: NodeId,
+        /// Where it is, when known.
+        address: Option<SocketAddr>,
+    },
+    /// A link is gone. Never said of a former link once a later one to the same peer is up.
+    LinkDown {
+        /// Whose.
+        peer: NodeId,
+        /// For people.
+        why: String,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// Whom.
+        peer: NodeId,
+        /// For people.
+        why: String,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From whom.
+        from: NodeId,
+        /// On which stream.
+        lane: Lane,
+        /// Without the length prefix.
+        bytes: Bytes,
+    },
+    /// Something new of ours. Up to `PUSH_BYTES_MAX` it is pushed whole to everyone; a longer one makes the
+    /// neighbours pull at once, and theirs after them. Hand in the new `Digests` before it or soon
+    /// after it.
+    Broadcast {
+        /// Opaque.
+        payload: Bytes,
+    },
+    /// The replica's messages of an exchange; each at most [`frame::BODY_BYTES_MAX`](crate::frame::BODY_BYTES_MAX).
+    SyncReply {
+        /// The other side.
+        to: NodeId,
+        /// Opaque.
+        messages: Vec<Bytes>,
+    },
+    /// What our replica holds now.
+    Digests {
+        /// Of the statements.
+        statements: [u8; 32],
+        /// Of the registers.
+        registers: [u8; 32],
+    },
+    /// A signed beacon of `node`, newer than any before, was taken in.
+    Beacon {
+        /// Whose.
+        node: NodeId,
+        /// Counts up with each beacon of that node.
+        counter: u64,
+    },
+    /// Someone was found on the local network.
+    Found {
+        /// Who it claims to be.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
+    /// With whom not to talk, replacing the former set. For demonstrations and tests.
+    Block(BTreeSet<NodeId>),
+    /// The agent stops: tells the peers. Links are not closed here, so that the words get out.
+    Stop,
+    /// The deadline passed.
+    Wake,
+}
+
+/// Everything the mesh asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MeshOutput {
+    /// Sends a frame; silently dropped when there is no such link.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which stream.
+        lane: Lane,
+        /// Without the length prefix.
+        bytes: Bytes,
+    },
+    /// Opens a link; answered by `LinkUp` or `DialFailed`.
+    Dial {
+        /// Whom.
+        peer: NodeId,
+        /// Where, best first; may be empty.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Closes a link; `LinkDown` may follow or not.
+    Hangup {
+        /// Whose.
+        peer: NodeId,
+        /// Why, told to the peer.
+        why: Reason,
+    },
+    /// A pushed payload, for the replica.
+    Deliver {
+        /// Who passed it on; not who made it.
+        from: NodeId,
+        /// Opaque.
+        payload: Bytes,
+    },
+    /// A message of an exchange, for the replica.
+    SyncMessage {
+        /// From whom.
+        from: NodeId,
+        /// Opaque.
+        bytes: Bytes,
+    },
+    /// The replica should start an exchange with `peer`, by `SyncReply`.
+    SyncOpen {
+        /// With whom.
+        peer: NodeId,
+    },
+    /// Someone suspects this node: publish a newer beacon now.
+    RefuteSuspicion,
+    /// An opinion changed.
+    Liveness {
+        /// About whom.
+        node: NodeId,
+        /// The new one.
+        state: Opinion,
+    },
+    /// A live peer has stayed unequal longer than the bound. Said once until it is equal again.
+    Diverged {
+        /// Who.
+        peer: NodeId,
+        /// Our digest: of the statements if those differ, else of the registers.
+        ours: [u8; 32],
+        /// Its digest of the same plane.
+        theirs: [u8; 32],
+    },
+}
+
+/// When the mesh wants to be woken, and what for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline {
+    /// At this time or as soon after it as possible.
+    pub at: Mono,
+    /// For logs and traces.
+    pub why: &'static str,
+}
+
+/// What was refused or dropped since the start, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Frames that could not be read.
+    pub bad_frames: u64,
+    /// Frames of a kind or version that this program does not know.
+    pub unknown_frames: u64,
+    /// Pushes and announcements above a peer's ration; they are pulled instead.
+    pub rationed: u64,
+    /// Messages of exchanges dropped at a limit; they are asked for again.
+    pub dropped_sync: u64,
+    /// Local health: 0 is good, 8 is worst.
+    pub health: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    address: Option<SocketAddr>,
+    up_at: Mono,
+    needed_until: Mono,
+    is_needed: bool,
+    bad_frames: u32,
+    pushed: Bucket,
+    announced: Bucket,
+}
+
+/// The mesh as one node sees it. See the [crate] for the contract.
+pub struct Mesh {
+    me: NodeId,
+    config: Config,
+    members: BTreeMap<NodeId, Vec<SocketAddr>>,
+    found: BTreeMap<NodeId, Vec<SocketAddr>>,
+    blocked: BTreeSet<NodeId>,
+    links: BTreeMap<NodeId, Link>,
+    visits: BTreeSet<NodeId>,
+    unsent: VecDeque<Content>,
+    gossip: Gossip,
+    sync: AntiEntropy,
+    live: Liveness,
+    session: Session,
+    outbox: VecDeque<MeshOutput>,
+    counts: Counts,
+    now: Mono,
+    due: Option<Deadline>,
+    is_stopping: bool,
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mesh")
+            .field("me", &self.me)
+            .field("members", &self.members.len())
+            .field("links", &self.links.keys())
+            .field("neighbours", self.gossip.neighbours())
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// A mesh without members or links. `rng_seed` decides every random choice; two nodes must not share it.
+    pub fn new(me: NodeId, config: Config, rng_seed: [u8; 32], now: Now) -> Self {
+        let mut root = ChaCha12Rng::from_seed(rng_seed);
+        let mut child = || {
+            let mut seed = [0; 32];
+            root.fill_bytes(&mut seed);
+            ChaCha12Rng::from_seed(seed)
+        };
+        let gossip = Gossip::new(
+            me,
+            config.full_mesh_max.saturating_sub(1).max(1),
+            child(),
+            now.mono,
+        );
+        let sync = AntiEntropy::new(child());
+        // Pushes of an earlier life of this node must not look like this one's: peers drop what they saw.
+        let live = Liveness::new(me, child(), now.wall.0 << 16);
+        let session = Session::new(child(), now.mono);
+        Self {
+            me,
+            config,
+            members: BTreeMap::new(),
+            found: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            links: BTreeMap::new(),
+            visits: BTreeSet::new(),
+            unsent: VecDeque::new(),
+            gossip,
+            sync,
+            live,
+            session,
+            outbox: VecDeque::new(),
+            counts: Counts::default(),
+            now: now.mono,
+            due: None,
+            is_stopping: false,
+        }
+    }
+
+    /// Takes in one input. Time never goes back: an earlier `now` counts as the last one.
+    pub fn handle(&mut self, now: Now, input: MeshInput) {
+        let now = now.mono.max(self.now);
+        self.now = now;
+        if let Some(due) = self.due {
+            let gap_ms = now.ms_since(due.at);
+            if gap_ms > self.config.late_ms {
+                self.live.late(gap_ms, &self.config, now);
+            }
+        }
+        self.take_in(input, now);
+        if !self.is_stopping {
+            self.gossip.wake(now);
+            self.live.wake(&self.config, now);
+            self.rejoin(now);
+        }
+        self.sync.wake(&self.config, now);
+        self.settle(now);
+        self.counts.dropped_sync = self.sync.dropped_count();
+        self.counts.health = self.live.health();
+        self.due = self.next_due();
+    }
+
+    /// The next thing to do for the driver, in order.
+    pub fn poll(&mut self) -> Option<MeshOutput> {
+        self.outbox.pop_front()
+    }
+
+    /// When to hand in [`MeshInput::Wake`] at the latest; now, while outputs wait.
+    pub fn deadline(&self) -> Option<Deadline> {
+        if self.outbox.is_empty() {
+            self.due
+        } else {
+            Some(Deadline {
+                at: self.now,
+                why: "outputs wait",
+            })
+        }
+    }
+
+    /// Every other member as this node sees it, by id.
+    pub fn peers(&self, now: Now) -> Vec<PeerView> {
+        let now = now.mono.max(self.now);
+        let view = |node: &NodeId| {
+            let (liveness, since, heard, rtt_us) = self.live.facts(node)?;
+            let link = self.links.get(node);
+            let known = self.found.get(node).or_else(|| self.members.get(node));
+            Some(PeerView {
+                node: *node,
+                liveness,
+                since_ms: now.ms_since(since),
+                heard_ms: heard.map(|at| now.ms_since(at)),
+                is_linked: link.is_some(),
+                rtt_us,
+                is_equal: self.sync.is_equal(node),
+                address: link
+                    .and_then(|it| it.address)
+                    .or_else(|| known.and_then(|it| it.first()).copied()),
+            })
+        };
+        self.members.keys().filter_map(view).collect()
+    }
+
+    /// What was refused or dropped since the start.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn take_in(&mut self, input: MeshInput, now: Mono) {
+        match input {
+            MeshInput::Roster { members } => self.roster(members, now),
+            MeshInput::LinkUp { peer, address } => self.link_up(peer, address, now),
+            MeshInput::LinkDown { peer, why: _ } => self.link_down(peer, now),
+            MeshInput::DialFailed { peer, why: _ } => {
+                self.session.dial_failed(peer, &self.config, now);
+                self.visits.remove(&peer);
+                if !self.links.contains_key(&peer) && !self.blocked.contains(&peer) {
+                    self.live.dial_failed(peer, &self.config, now);
+                    self.gossip.disconnected(peer, now);
+                }
+            }
+            MeshInput::Frame {
+                from,
+                lane: _,
+                bytes,
+            } => self.frame(from, &bytes, now),
+            MeshInput::Broadcast { payload } => {
+                if payload.len() <= PUSH_BYTES_MAX {
+                    self.push(Content::Payload(payload), now);
+                } else {
+                    self.sync.hint(now);
+                }
+            }
+            MeshInput::SyncReply { to, messages } => {
+                self.sync.reply(to, messages, &self.config, now);
+            }
+            MeshInput::Digests {
+                statements,
+                registers,
+            } => {
+                self.sync.changed(
+                    Digests {
+                        statements,
+                        registers,
+                    },
+                    now,
+                );
+            }
+            MeshInput::Beacon { node, counter } => self.live.beacon(node, counter, now),
+            MeshInput::Found { peer, addresses } => {
+                if self.members.contains_key(&peer) && self.found.get(&peer) != Some(&addresses) {
+                    self.found.insert(peer, addresses);
+                    self.session.reset(&peer);
+                    if !self.links.contains_key(&peer) && self.is_lonely() {
+                        self.session.hurry(&self.config, now);
+                    }
+                }
+            }
+            MeshInput::Block(blocked) => {
+                self.blocked = blocked;
+                let cut: Vec<NodeId> = self
+                    .links
+                    .keys()
+                    .filter(|it| self.blocked.contains(it))
+                    .copied()
+                    .collect();
+                for peer in cut {
+                    self.hang_up(peer, Reason::Done, now);
+                }
+            }
+            MeshInput::Stop => {
+                self.is_stopping = true;
+                self.gossip.quit(now);
+                for to in self.links.keys() {
+                    let bytes = Message::Goodbye.encode();
+                    self.outbox.push_back(MeshOutput::Send {
+                        to: *to,
+                        lane: Lane::Control,
+                        bytes,
+                    });
+                }
+            }
+            MeshInput::Wake => {}
+        }
+    }
+
+    fn roster(&mut self, mut members: BTreeMap<NodeId, Vec<SocketAddr>>, now: Mono) {
+        members.remove(&self.me);
+        let gone: Vec<NodeId> = self
+            .members
+            .keys()
+            .filter(|it| !members.contains_key(it))
+            .copied()
+            .collect();
+        for node in gone {
+            if self.links.contains_key(&node) {
+                self.hang_up(node, Reason::Revoked, now);
+            }
+            self.gossip.disconnected(node, now);
+            self.live.remove(&node);
+            self.session.remove(&node);
+            self.found.remove(&node);
+            self.visits.remove(&node);
+        }
+        let is_first = self.members.is_empty();
+        for (node, addresses) in &members {
+            match self.members.get(node) {
+                None => {
+                    self.live.add(*node, now);
+                    if *node < self.me {
+                        self.session.defer(*node, now);
+                    }
+                }
+                Some(former) if former != addresses => self.session.reset(node),
+                Some(_) => {}
+            }
+        }
+        self.members = members;
+        let wanted = if self.is_small() {
+            self.config.full_mesh_max.saturating_sub(1).max(1)
+        } else {
+            self.config.neighbours_max
+        };
+        if wanted != self.gossip.neighbours_max() {
+            self.gossip.resize(wanted);
+            for peer in self.links.keys().copied().collect::<Vec<_>>() {
+                self.gossip.join(peer, now);
+            }
+        }
+        if is_first {
+            self.session.hurry(&self.config, now);
+        }
+    }
+
+    fn link_up(&mut self, peer: NodeId, address: Option<SocketAddr>, now: Mono) {
+        let frames = self.session.link_up(&peer);
+        if !self.members.contains_key(&peer) || self.blocked.contains(&peer) {
+            let why = if self.blocked.contains(&peer) {
+                Reason::Done
+            } else {
+                Reason::NotAMember
+            };
+            self.outbox.push_back(MeshOutput::Hangup { peer, why });
+            return;
+        }
+        let burst = self.config.push_bytes_per_s * 4;
+        self.links.insert(
+            peer,
+            Link {
+                address,
+                up_at: now,
+                needed_until: now,
+                is_needed: true,
+                bad_frames: 0,
+                pushed: Bucket::new(burst, now),
+                announced: Bucket::new(IDS_BURST, now),
+            },
+        );
+        // The peer too if we held it for down until now: it refutes that, for all who still do.
+        let (mut down, others): (Vec<_>, Vec<_>) =
+            self.live.down().partition(|(node, _)| *node == peer);
+        down.extend(others.into_iter().take(DOWN_MAX - 1));
+        self.sync.link_up(peer, &self.config, now);
+        self.live.link_up(peer, &self.config, now);
+        let digests = self.sync.tell(&peer).unwrap_or(self.sync.ours());
+        let hello = Hello {
+            capabilities: 0,
+            digests,
+            down,
+        };
+        self.send(peer, &Message::Hello(hello));
+        for bytes in frames {
+            self.outbox.push_back(MeshOutput::Send {
+                to: peer,
+                lane: Lane::Control,
+                bytes,
+            });
+        }
+        if self.is_small() && self.me < peer && !self.gossip.neighbours().contains(&peer) {
+            self.gossip.join(peer, now);
+        }
+    }
+
+    fn link_down(&mut self, peer: NodeId, now: Mono) {
+        let Some(link) = self.links.remove(&peer) else {
+            return;
+        };
+        let was_neighbour = self.gossip.neighbours().contains(&peer);
+        self.session
+            .link_down(peer, now.ms_since(link.up_at), &self.config, now);
+        self.forget_link(peer, now);
+        // A dial that fails is how a crash is told from a mere loss of the link.
+        if was_neighbour && !self.is_stopping {
+            self.session.want(peer, None, true, now);
+        }
+    }
+
+    fn forget_link(&mut self, peer: NodeId, now: Mono) {
+        self.sync.link_down(&peer);
+        self.live.link_down(&peer);
+        self.gossip.disconnected(peer, now);
+        self.visits.remove(&peer);
+    }
+
+    fn hang_up(&mut self, peer: NodeId, why: Reason, now: Mono) {
+        if let Some(link) = self.links.remove(&peer) {
+            self.session
+                .link_down(peer, now.ms_since(link.up_at), &self.config, now);
+            self.forget_link(peer, now);
+            self.outbox.push_back(MeshOutput::Hangup { peer, why });
+        }
+    }
+
+    fn frame(&mut self, from: NodeId, bytes: &Bytes, now: Mono) {
+        let Some(link) = self.links.get_mut(&from) else {
+            return;
+        };
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(FrameError::Version(_) | FrameError::Kind(_)) => {
+                self.counts.unknown_frames += 1;
+                self.live.frame(from, &self.config, now);
+                return;
+            }
+            Err(_) => {
+                self.counts.bad_frames += 1;
+                link.bad_frames += 1;
+                if link.bad_frames >= BAD_FRAMES_MAX {
+                    self.hang_up(from, Reason::Protocol, now);
+                }
+                return;
+            }
+        };
+        if let Message::Pong(pong) = &message {
+            self.live.pong(from, pong.seq, now);
+        }
+        self.live.frame(from, &self.config, now);
+        match message {
+            Message::Hello(hello) => {
+                for (node, counter) in hello.down {
+                    self.live.hearsay(node, counter, now);
+                }
+                self.sync.told(from, hello.digests, true, &self.config, now);
+                // A member that knows other things than we do may be of another component.
+                if self.visits.remove(&from) && hello.digests != self.sync.ours() {
+                    self.gossip.join(from, now);
+                }
+            }
+            Message::Ping(ping) => {
+                let pong = Ping {
+                    seq: ping.seq,
+                    digests: self.sync.tell(&from),
+                };
+                self.send(from, &Message::Pong(pong));
+                self.sync
+                    .told_by_ping(from, ping.digests, &self.config, now);
+            }
+            Message::Pong(pong) => {
+                self.sync
+                    .told_by_ping(from, pong.digests, &self.config, now);
+            }
+            Message::Announce(it) => {
+                self.sync
+                    .told(from, it.digests, it.is_pull, &self.config, now);
+            }
+            Message::Overlay(overlay) => self.overlay(from, overlay, bytes.len(), now),
+            Message::Sync(bytes) => {
+                if self.sync.receive(from, &self.config, now) {
+                    self.outbox
+                        .push_back(MeshOutput::SyncMessage { from, bytes });
+                }
+            }
+            Message::Goodbye => {
+                self.live.goodbye(from, &self.config, now);
+                self.gossip.disconnected(from, now);
+            }
+        }
+    }
+
+    fn overlay(&mut self, from: NodeId, overlay: Overlay, len: usize, now: Mono) {
+        let Some(link) = self.links.get_mut(&from) else {
+            return;
+        };
+        let is_within = match &overlay {
+            Overlay::Push(Push::IHave(ids)) => {
+                link.announced
+                    .take(ids.len() as u64, IDS_PER_S, IDS_BURST, now)
+            }
+            _ => {
+                let per_s = self.config.push_bytes_per_s;
+                link.pushed.take(len as u64, per_s, per_s * 4, now)
+            }
+        };
+        if !is_within {
+            self.counts.rationed += 1;
+            return;
+        }
+        let (me, members, blocked) = (self.me, &self.members, &self.blocked);
+        let is_member =
+            |it: &NodeId| *it != me && members.contains_key(it) && !blocked.contains(it);
+        self.gossip.receive(from, overlay, is_member, now);
+    }
+
+    fn push(&mut self, content: Content, now: Mono) {
+        if self.gossip.neighbours().is_empty() {
+            if self.unsent.len() >= UNSENT_MAX {
+                self.unsent.pop_front();
+            }
+            self.unsent.push_back(content);
+        } else {
+            self.gossip.broadcast(content.encode(), now);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        self.outbox.push_back(MeshOutput::Send {
+            to,
+            lane: Lane::Control,
+            bytes: message.encode(),
+        });
+    }
+
+    /// Works off what the parts want, until they want nothing more.
+    fn settle(&mut self, now: Mono) {
+        for _ in 0..ROUNDS_MAX {
+            let (gossip, live) = (self.gossip.take(), self.live.take());
+            if gossip.is_empty() && live.is_empty() {
+                break;
+            }
+            for out in gossip {
+                self.gossip_out(out, now);
+            }
+            for out in live {
+                self.live_out(out, now);
+            }
+        }
+        for out in self.sync.take() {
+            self.outbox.push_back(match out {
+                SyncOut::Open(peer) => MeshOutput::SyncOpen { peer },
+                SyncOut::Bulk { to, frame } => MeshOutput::Send {
+                    to,
+                    lane: Lane::Bulk,
+                    bytes: frame,
+                },
+                SyncOut::Control { to, frame } => MeshOutput::Send {
+                    to,
+                    lane: Lane::Control,
+                    bytes: frame,
+                },
+                SyncOut::Diverged { peer, ours, theirs } => {
+                    let (ours, theirs) = if ours.statements == theirs.statements {
+                        (ours.registers, theirs.registers)
+                    } else {
+                        (ours.statements, theirs.statements)
+                    };
+                    MeshOutput::Diverged { peer, ours, theirs }
+                }
+            });
+        }
+        if self.is_stopping {
+            return;
+        }
+        self.mind_links(now);
+        while let Some(peer) = self.session.next_dial(&self.config) {
+            let mut addresses = self.found.get(&peer).cloned().unwrap_or_default();
+            for address in self.members.get(&peer).into_iter().flatten() {
+                if !addresses.contains(address) {
+                    addresses.push(*address);
+                }
+            }
+            self.outbox.push_back(MeshOutput::Dial { peer, addresses });
+        }
+    }
+
+    fn gossip_out(&mut self, out: GossipOut, now: Mono) {
+        match out {
+            GossipOut::Send { to, frame } => {
+                if self.links.contains_key(&to) {
+                    let lane = Lane::Control;
+                    self.outbox.push_back(MeshOutput::Send {
+                        to,
+                        lane,
+                        bytes: frame,
+                    });
+                } else {
+                    let is_member = self.members.contains_key(&to) && !self.blocked.contains(&to);
+                    if !is_member || !self.session.want(to, Some(frame), false, now) {
+                        self.gossip.disconnected(to, now);
+                    }
+                }
+            }
+            GossipOut::Received { from, content } => match Content::decode(&content) {
+                Ok(Content::Payload(payload)) if payload.len() <= PUSH_BYTES_MAX => {
+                    self.outbox.push_back(MeshOutput::Deliver { from, payload });
+                }
+                Ok(Content::Payload(_)) | Err(_) => self.counts.bad_frames += 1,
+                Ok(content) => self.live.told(&content, &self.config, now),
+            },
+            GossipOut::Up => {
+                for content in std::mem::take(&mut self.unsent) {
+                    // What we thought of others while alone is no news.
+                    if matches!(content, Content::Payload(_)) {
+                        self.push(content, now);
+                    }
+                }
+            }
+            GossipOut::Down => {
+                if self.is_lonely() {
+                    self.session.hurry(&self.config, now);
+                }
+            }
+        }
+    }
+
+    fn live_out(&mut self, out: LiveOut, now: Mono) {
+        match out {
+            LiveOut::Ping { to, seq } => {
+                let ping = Ping {
+                    seq,
+                    digests: self.sync.tell(&to),
+                };
+                self.send(to, &Message::Ping(ping));
+            }
+            LiveOut::Push(content) => {
+                // The tree is mended at once; the link stays until the verdict.
+                if let Content::Suspect { node, .. } = content {
+                    self.gossip.disconnected(node, now);
+                }
+                self.push(content, now);
+            }
+            LiveOut::Changed { node, opinion } => {
+                self.outbox.push_back(MeshOutput::Liveness {
+                    node,
+                    state: opinion,
+                });
+                match opinion {
+                    Opinion::Down => self.hang_up(node, Reason::Done, now),
+                    // It may still count us among its neighbours.
+                    Opinion::Alive => {
+                        let is_old = self.links.get(&node).is_some_and(|it| it.up_at < now);
+                        if is_old && !self.gossip.neighbours().contains(&node) {
+                            self.gossip.join(node, now);
+                        }
+                    }
+                    Opinion::Suspect | Opinion::Unknown => {}
+                }
+            }
+            LiveOut::Refute => self.outbox.push_back(MeshOutput::RefuteSuspicion),
+        }
+    }
+
+    /// Whether everyone keeps a link to everyone.
+    fn is_small(&self) -> bool {
+        self.members.len() < self.config.full_mesh_max
+    }
+
+    fn is_lonely(&self) -> bool {
+        let wanted = self.gossip.neighbours_max().min(self.members.len());
+        self.gossip.neighbours().len() < wanted.div_ceil(2)
+    }
+
+    /// Dials what a small mesh lacks and closes what nothing needs.
+    fn mind_links(&mut self, now: Mono) {
+        if self.is_small() {
+            let lacking: Vec<NodeId> = self.lacking().map(|(node, _)| node).collect();
+            for node in lacking {
+                self.session.want(node, None, false, now);
+            }
+        }
+        let is_small = self.is_small();
+        let (gossip, sync, config) = (&self.gossip, &self.sync, &self.config);
+        let mut unneeded = Vec::new();
+        for (peer, link) in &mut self.links {
+            if is_small || gossip.neighbours().contains(peer) || sync.is_busy(peer, config, now) {
+                link.needed_until = now;
+                link.is_needed = true;
+            } else {
+                link.is_needed = false;
+                if now.ms_since(link.needed_until) >= config.linger_ms {
+                    unneeded.push(*peer);
+                }
+            }
+        }
+        for peer in unneeded {
+            self.hang_up(peer, Reason::Done, now);
+        }
+    }
+
+    /// Members without a link, and when each may be dialled.
+    fn lacking(&self) -> impl Iterator<Item = (NodeId, Mono)> {
+        self.members.keys().filter_map(|node| {
+            if self.links.contains_key(node) || self.blocked.contains(node) {
+                return None;
+            }
+            Some((*node, self.session.may_dial_at(node)?))
+        })
+    }
+
+    /// Every so often, a member that is not a neighbour: what ends partitions and finds returned nodes.
+    fn rejoin(&mut self, now: Mono) {
+        if now < self.session.rejoin_at() {
+            return;
+        }
+        let neighbours = self.gossip.neighbours();
+        let others: Vec<NodeId> = self
+            .members
+            .keys()
+            .filter(|it| !neighbours.contains(it) && !self.blocked.contains(it))
+            .copied()
+            .collect();
+        let is_doubtful =
+            |it: &NodeId| matches!(self.live.opinion(it), Opinion::Suspect | Opinion::Down);
+        let doubtful: Vec<NodeId> = others
+            .iter()
+            .filter(|it| is_doubtful(it))
+            .copied()
+            .collect();
+        let is_lonely = self.is_lonely();
+        let is_whole = doubtful.is_empty();
+        let mean = if is_whole {
+            self.config.rejoin_idle_ms
+        } else {
+            self.config.rejoin_ms
+        };
+        self.session
+            .schedule_rejoin(is_lonely, mean, &self.config, now);
+        if self.is_small() {
+            // Dials are due anyway; links that are not neighbours are taken in.
+            for node in others {
+                if self.links.contains_key(&node) && self.live.opinion(&node) == Opinion::Alive {
+                    self.gossip.join(node, now);
+                }
+            }
+            return;
+        }
+        let stale = others
+            .iter()
+            .filter(|it| !is_doubtful(it))
+            .min_by_key(|it| self.live.heard_at(it))
+            .copied()
+            .filter(|it| {
+                self.live
+                    .heard_at(it)
+                    .is_none_or(|at| now.ms_since(at) > STALE_MS)
+            });
+        let target = if !doubtful.is_empty() && self.session.flip() {
+            self.session.pick(&doubtful)
+        } else if let (Some(stale), true) = (stale, self.session.flip()) {
+            Some(stale)
+        } else {
+            self.session.pick(&others)
+        };
+        let Some(target) = target else { return };
+        if !is_doubtful(&target) && is_whole && !is_lonely {
+            // All seems well: look whether it knows what we know, and disturb nobody's views.
+            if !self.links.contains_key(&target) && self.session.want(target, None, true, now) {
+                self.visits.insert(target);
+            }
+            return;
+        }
+        if !self.links.contains_key(&target) {
+            self.session.want(target, None, true, now);
+        }
+        self.gossip.join(target, now);
+    }
+
+    fn next_due(&self) -> Option<Deadline> {
+        let mut due: Option<Deadline> = None;
+        let mut add = |at: Option<Mono>, why: &'static str| {
+            if let Some(at) = at
+                && due.is_none_or(|it| at < it.at)
+            {
+                due = Some(Deadline { at, why });
+            }
+        };
+        add(self.sync.deadline(&self.config), "compare or send");
+        if self.is_stopping {
+            return due;
+        }
+        if !self.members.is_empty() {
+            add(Some(self.gossip.deadline()), "overlay timer");
+            add(Some(self.session.rejoin_at()), "re-join");
+        }
+        add(self.live.deadline(), "ping or suspicion");
+        if self.is_small() {
+            add(self.lacking().map(|(_, at)| at).min(), "dial");
+        }
+        let linger = self
+            .links
+            .values()
+            .filter(|it| !it.is_needed)
+            .map(|it| it.needed_until);
+        add(
+            linger.min().map(|at| at.plus_ms(self.config.linger_ms)),
+            "close idle link",
+        );
+        due
+    }
+}
+
+const _: () = assert!(CONTENT_BYTES_MAX > PUSH_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,671 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::world::{World, id};
+
+fn world(n: usize, seed: u64) -> World {
+    World::new(n, seed, Config::homelab())
+}
+
+fn downs(world: &World) -> impl Iterator<Item = (u64, usize, NodeId)> {
+    world.seen.iter().filter_map(|it| match it.output {
+        MeshOutput::Liveness {
+            node,
+            state: Opinion::Down,
+        } => Some((it.at_ms, it.by, node)),
+        _ => None,
+    })
+}
+
+#[test]
+fn two_nodes_link_and_share_a_statement() {
+    let mut world = world(2, 1);
+    let took = world
+        .run_until(5_000, |it| it.linked().len() == 1)
+        .expect("a link");
+    assert!(took < 1_500, "{took} ms");
+    world.run_ms(500);
+    world.write(0, 1, 100);
+    let took = world
+        .run_until(5_000, World::is_converged)
+        .expect("both have it");
+    assert!(took <= 100, "{took} ms");
+    assert_eq!(world.opinion(0, 1), Opinion::Alive);
+}
+
+#[test]
+fn a_small_mesh_is_a_full_mesh() {
+    let mut world = world(8, 2);
+    let took = world.run_until(10_000, |it| it.linked().len() == 28);
+    assert!(took.is_some(), "{} links", world.linked().len());
+    world.run_ms(10_000);
+    for node in &world.nodes {
+        assert_eq!(node.mesh.gossip.neighbours().len(), 7);
+    }
+}
+
+#[test]
+fn a_pushed_statement_reaches_a_hundred_nodes_within_a_second() {
+    let mut world = world(100, 3);
+    world.run_ms(20_000);
+    assert_eq!(world.components(), 1);
+    for statement in 0..5 {
+        world.write(statement as usize * 11, statement, 500);
+        let took = world
+            .run_until(10_000, World::is_converged)
+            .expect("all have it");
+        assert!(took <= 1_000, "{took} ms");
+        world.run_ms(3_000);
+    }
+}
+
+#[test]
+fn a_statement_too_large_to_push_spreads_by_pulls_within_two_seconds() {
+    let mut world = world(50, 4);
+    world.run_ms(30_000);
+    world.write(7, 1, 50_000);
+    let took = world
+        .run_until(10_000, World::is_converged)
+        .expect("all have it");
+    assert!(took <= 2_000, "{took} ms");
+}
+
+#[test]
+fn losing_every_push_costs_only_latency() {
+    let mut world = world(30, 5);
+    world.is_push_lost = true;
+    world.run_ms(30_000);
+    world.write(3, 1, 100);
+    let took = world
+        .run_until(60_000, World::is_converged)
+        .expect("all have it");
+    assert!(took <= 20_000, "{took} ms");
+}
+
+#[test]
+fn a_killed_node_is_seen_by_all_within_six_seconds() {
+    for seed in 0..6 {
+        let mut world = world(50, 100 + seed);
+        world.run_ms(25_000);
+        world.seen.clear();
+        let victim = 13;
+        world.kill(victim);
+        let start = world.now_ms();
+        world.run_ms(8_000);
+        let mut told: Vec<u64> = downs(&world)
+            .filter(|(_, _, node)| *node == id(victim))
+            .map(|(at, ..)| at - start)
+            .collect();
+        told.sort_unstable();
+        assert_eq!(told.len(), 49, "seed {seed}: all see it once");
+        assert!(
+            told[48] <= 6_000,
+            "seed {seed}: the last after {} ms",
+            told[48]
+        );
+        assert!(
+            downs(&world).all(|(_, _, node)| node == id(victim)),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_returns_is_alive_for_all_within_seconds() {
+    let mut world = world(20, 6);
+    world.run_ms(30_000);
+    world.kill(4);
+    world.run_ms(10_000);
+    assert_eq!(world.opinion(9, 4), Opinion::Down);
+    world.restart(4);
+    let took = world.run_until(60_000, |it| {
+        (0..20).all(|i| i == 4 || it.opinion(i, 4) == Opinion::Alive)
+    });
+    assert!(took.expect("all see it") <= 20_000, "{took:?}");
+}
+
+#[test]
+fn sixteen_paused_nodes_of_a_hundred_bring_no_false_accusation() {
+    let mut world = world(100, 7);
+    world.run_ms(30_000);
+    world.seen.clear();
+    let paused: BTreeSet<NodeId> = (0..16).map(|i| id(i * 6)).collect();
+    for ms in [150, 400, 1_500, 5_000, 16_000] {
+        for i in 0..16 {
+            world.pause(i * 6, ms + (i as u64 * 37) % 100);
+        }
+        world.run_ms(ms + 5_000);
+    }
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        downs(&world).partition(|(_, _, node)| paused.contains(node));
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(
+        right.len() >= 16 * 84,
+        "the long pauses are noticed: {}",
+        right.len()
+    );
+    for i in 0..100 {
+        for j in (0..100).step_by(6) {
+            assert!(
+                i == j || world.opinion(i, j) == Opinion::Alive,
+                "{i} of {j}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_partition_of_half_an_hour_heals_within_a_minute() {
+    for (n, at) in [(2, 1), (7, 3), (24, 12), (24, 2)] {
+        let mut world = world(n, 8 + n as u64 + at as u64);
+        world.run_ms(30_000);
+        world.split(|i| u8::from(i >= at));
+        world.run_ms(10_000);
+        world.write(0, 1, 100);
+        world.write(n - 1, 2, 100);
+        world.run_ms(30 * 60_000);
+        assert!(!world.is_converged());
+        assert_eq!(world.opinion(0, n - 1), Opinion::Down);
+        world.split(|_| 0);
+        let took = world
+            .run_until(300_000, World::is_converged)
+            .expect("the replicas meet");
+        assert!(
+            took <= 60_000,
+            "{n} nodes cut at {at}: equal after {took} ms"
+        );
+        let all_alive = |it: &World| {
+            (0..n).all(|i| (0..n).all(|j| i == j || it.opinion(i, j) == Opinion::Alive))
+        };
+        assert!(
+            world.run_until(60_000, all_alive).is_some(),
+            "{n} nodes cut at {at}: all alive"
+        );
+        assert_eq!(world.components(), 1);
+    }
+}
+
+#[test]
+fn an_idle_mesh_of_a_hundred_costs_less_than_a_kilobyte_per_second() {
+    let mut world = world(100, 9);
+    // A beacon per node every 3 s times the number of nodes is what the mesh is dimensioned for.
+    world.beacon_ms = 300_000;
+    world.run_ms(60_000);
+    let before: Vec<(u64, u64)> = world
+        .nodes
+        .iter()
+        .map(|it| (it.sent_bytes, it.sent_frames))
+        .collect();
+    world.run_ms(60_000);
+    let rate = |i: usize| (world.nodes[i].sent_bytes - before[i].0) / 60;
+    let mean = (0..100).map(rate).sum::<u64>() / 100;
+    let frames: u64 = (0..100)
+        .map(|i| world.nodes[i].sent_frames - before[i].1)
+        .sum();
+    println!(
+        "idle: {mean} B/s per node sent, {:.2} frames/s",
+        frames as f64 / 6_000.0
+    );
+    assert!(
+        mean <= 500,
+        "sent and received together stay below 1 kB/s: {mean} B/s sent"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = |seed| {
+        let mut world = world(30, seed);
+        world.run_ms(10_000);
+        world.write(1, 1, 200);
+        world.kill(5);
+        world.split(|i| u8::from(i > 20));
+        world.run_ms(60_000);
+        world.split(|_| 0);
+        world.restart(5);
+        world.write(2, 2, 20_000);
+        world.run_ms(60_000);
+        world.trace
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn broken_links_come_back() {
+    let mut world = world(12, 10);
+    world.run_ms(30_000);
+    for round in 0..20u32 {
+        for (a, b) in world.linked() {
+            if (a + b + round as usize).is_multiple_of(3) {
+                world.break_link(a, b);
+            }
+        }
+        world.write(round as usize % 12, round, 100);
+        world.run_ms(1_000);
+    }
+    assert!(world.run_until(30_000, World::is_converged).is_some());
+    world.run_ms(30_000);
+    assert_eq!(world.components(), 1);
+    assert_eq!(downs(&world).count(), 0, "a lost link is not a lost node");
+}
+
+#[test]
+fn a_node_that_stops_is_down_for_all_within_two_seconds() {
+    let mut world = world(20, 11);
+    world.run_ms(20_000);
+    world.input(3, MeshInput::Stop);
+    world.run_ms(50);
+    world.kill(3);
+    let all_down = |it: &World| (0..20).all(|i| i == 3 || it.opinion(i, 3) == Opinion::Down);
+    let took = world.run_until(10_000, all_down).expect("all see it");
+    assert!(took <= 2_000, "{took} ms");
+}
+
+/// One mesh with a linked peer that a test plays itself.
+struct Pair {
+    mesh: Mesh,
+    now: Now,
+    peer: NodeId,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (now, peer) = (Now::default(), id(1));
+        let mut mesh = Mesh::new(id(0), Config::homelab(), [5; 32], now);
+        mesh.handle(
+            now,
+            MeshInput::Roster {
+                members: [(peer, vec![])].into(),
+            },
+        );
+        mesh.handle(
+            now,
+            MeshInput::LinkUp {
+                peer,
+                address: None,
+            },
+        );
+        let mut pair = Self { mesh, now, peer };
+        pair.outputs();
+        pair
+    }
+
+    fn outputs(&mut self) -> Vec<MeshOutput> {
+        std::iter::from_fn(|| self.mesh.poll()).collect()
+    }
+
+    fn input(&mut self, input: MeshInput) -> Vec<MeshOutput> {
+        self.mesh.handle(self.now, input);
+        self.outputs()
+    }
+
+    fn frame(&mut self, bytes: Bytes) -> Vec<MeshOutput> {
+        self.input(MeshInput::Frame {
+            from: self.peer,
+            lane: Lane::Control,
+            bytes,
+        })
+    }
+
+    fn ping(&mut self, statements: [u8; 32]) -> Vec<MeshOutput> {
+        let digests = Some(Digests {
+            statements,
+            registers: [0; 32],
+        });
+        self.frame(Message::Ping(Ping { seq: 1, digests }).encode())
+    }
+
+    /// Goes through every deadline of the next `ms`.
+    fn run_ms(&mut self, ms: u64) -> Vec<MeshOutput> {
+        let end = self.now.mono.plus_ms(ms);
+        let mut out = Vec::new();
+        while let Some(due) = self.mesh.deadline().filter(|it| it.at <= end) {
+            assert!(due.at >= self.now.mono, "{due:?} lies in the past");
+            self.now.mono = due.at;
+            out.extend(self.input(MeshInput::Wake));
+        }
+        self.now.mono = end;
+        out
+    }
+}
+
+#[test]
+fn a_peer_that_stays_unequal_is_reported_once_with_both_digests() {
+    let mut pair = Pair::new();
+    pair.input(MeshInput::Digests {
+        statements: [1; 32],
+        registers: [0; 32],
+    });
+    let mut seen = Vec::new();
+    for _ in 0..90 {
+        seen.extend(pair.ping([2; 32]));
+        seen.extend(pair.run_ms(2_000));
+    }
+    let diverged: Vec<_> = seen
+        .iter()
+        .filter(|it| matches!(it, MeshOutput::Diverged { .. }))
+        .collect();
+    let (ours, theirs) = ([1; 32], [2; 32]);
+    assert_eq!(
+        diverged,
+        [&MeshOutput::Diverged {
+            peer: pair.peer,
+            ours,
+            theirs
+        }]
+    );
+    let opened = seen
+        .iter()
+        .filter(|it| matches!(it, MeshOutput::SyncOpen { .. }))
+        .count();
+    assert!(
+        (8..=40).contains(&opened),
+        "it kept pulling, ever slower: {opened}"
+    );
+    assert_eq!(pair.mesh.peers(pair.now)[0].is_equal, Some(false));
+    pair.ping([1; 32]);
+    assert_eq!(pair.mesh.peers(pair.now)[0].is_equal, Some(true));
+}
+
+#[test]
+fn equal_digests_start_no_exchange() {
+    let mut pair = Pair::new();
+    pair.input(MeshInput::Digests {
+        statements: [1; 32],
+        registers: [0; 32],
+    });
+    let mut seen = pair.ping([1; 32]);
+    seen.extend(pair.run_ms(2_000));
+    assert!(
+        !seen
+            .iter()
+            .any(|it| matches!(it, MeshOutput::SyncOpen { .. }))
+    );
+}
+
+#[test]
+fn a_large_payload_becomes_a_hint_that_makes_the_peer_pull() {
+    let mut pair = Pair::new();
+    pair.input(MeshInput::Digests {
+        statements: [1; 32],
+        registers: [0; 32],
+    });
+    pair.input(MeshInput::Broadcast {
+        payload: vec![0; PUSH_BYTES_MAX + 1].into(),
+    });
+    let out = pair.run_ms(100);
+    let [MeshOutput::Send { bytes, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let Ok(Message::Announce(announce)) = Message::decode(bytes) else {
+        panic!("{bytes:?}")
+    };
+    assert!(announce.is_pull);
+
+    let mut other = Pair::new();
+    other.frame(bytes.clone());
+    let out = other.run_ms(100);
+    assert!(
+        out.contains(&MeshOutput::SyncOpen { peer: other.peer }),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn bulk_keeps_to_its_budget_and_drops_what_does_not_fit() {
+    let mut pair = Pair::new();
+    let message = Bytes::from(vec![0; 1_000_000]);
+    let messages = vec![message; 30];
+    let to = pair.peer;
+    let at_once = pair.input(MeshInput::SyncReply { to, messages });
+    let count = |out: &[MeshOutput]| {
+        out.iter()
+            .filter(|it| {
+                matches!(
+                    it,
+                    MeshOutput::Send {
+                        lane: Lane::Bulk,
+                        ..
+                    }
+                )
+            })
+            .count()
+    };
+    assert_eq!(count(&at_once), 4, "the burst");
+    assert!(pair.mesh.counts().dropped_sync >= 10);
+    let later = count(&pair.run_ms(500));
+    assert!(
+        (7..=9).contains(&later),
+        "{later} MB in half a second at 16 MiB/s"
+    );
+}
+
+#[test]
+fn a_removed_member_loses_its_link_as_revoked() {
+    let mut pair = Pair::new();
+    let peer = pair.peer;
+    let out = pair.input(MeshInput::Roster {
+        members: BTreeMap::new(),
+    });
+    assert!(out.contains(&MeshOutput::Hangup {
+        peer,
+        why: Reason::Revoked
+    }));
+    let out = pair.input(MeshInput::LinkUp {
+        peer,
+        address: None,
+    });
+    assert_eq!(
+        out,
+        [MeshOutput::Hangup {
+            peer,
+            why: Reason::NotAMember
+        }]
+    );
+}
+
+#[test]
+fn a_blocked_peer_is_neither_linked_nor_dialled() {
+    let mut pair = Pair::new();
+    let peer = pair.peer;
+    let out = pair.input(MeshInput::Block([peer].into()));
+    assert!(out.contains(&MeshOutput::Hangup {
+        peer,
+        why: Reason::Done
+    }));
+    let out = pair.run_ms(300_000);
+    assert!(
+        !out.iter().any(|it| matches!(it, MeshOutput::Dial { .. })),
+        "{out:?}"
+    );
+    let out = pair.input(MeshInput::Block(BTreeSet::new()));
+    assert!(
+        out.iter().any(|it| matches!(it, MeshOutput::Dial { .. })),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn failed_dials_slow_down_but_never_end() {
+    let mut pair = Pair::new();
+    let peer = pair.peer;
+    pair.input(MeshInput::LinkDown {
+        peer,
+        why: "test".to_owned(),
+    });
+    let (mut dials, mut hour) = (0, 0);
+    while hour < 3_600 {
+        for out in pair.run_ms(1_000) {
+            if matches!(out, MeshOutput::Dial { .. }) {
+                dials += 1;
+                pair.input(MeshInput::DialFailed {
+                    peer,
+                    why: "test".to_owned(),
+                });
+            }
+        }
+        hour += 1;
+    }
+    assert!((60..=180).contains(&dials), "{dials} dials in an hour");
+}
+
+#[test]
+fn a_node_that_was_paused_accuses_nobody_on_waking() {
+    let mut pair = Pair::new();
+    pair.ping([0; 32]);
+    pair.now.mono = pair.now.mono.plus_ms(60_000);
+    let out = pair.input(MeshInput::Wake);
+    assert!(
+        !out.iter()
+            .any(|it| matches!(it, MeshOutput::Liveness { .. })),
+        "{out:?}"
+    );
+    assert!(pair.mesh.counts().health > 0);
+}
+
+#[test]
+fn a_suspected_node_is_asked_to_refute_but_not_for_every_word() {
+    let mut pair = Pair::new();
+    let suspect = |seq| Content::Suspect {
+        node: id(0),
+        counter: 0,
+        by: id(1),
+        seq,
+    };
+    let now = pair.now.mono;
+    for seq in 0..10 {
+        let config = Config::homelab();
+        pair.mesh.live.told(&suspect(seq), &config, now);
+    }
+    let out = pair.input(MeshInput::Wake);
+    assert_eq!(
+        out.iter()
+            .filter(|it| **it == MeshOutput::RefuteSuspicion)
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn unreadable_frames_close_the_link_and_unknown_kinds_do_not() {
+    let mut pair = Pair::new();
+    for _ in 0..1_000 {
+        assert_eq!(pair.frame(Bytes::from_static(&[1, 200, 1, 2, 3])), []);
+        assert_eq!(pair.frame(Bytes::from_static(&[9])).len(), 0);
+        if pair.mesh.counts().bad_frames == u64::from(BAD_FRAMES_MAX) - 1 {
+            break;
+        }
+    }
+    let out = pair.frame(Bytes::from_static(&[1, 2]));
+    assert!(out.contains(&MeshOutput::Hangup {
+        peer: pair.peer,
+        why: Reason::Protocol
+    }));
+}
+
+#[test]
+fn a_flood_of_announced_ids_is_rationed() {
+    let mut pair = Pair::new();
+    for n in 0..100_000u32 / 256 {
+        let ids = (0..256u32).map(|i| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&(n * 256 + i).to_be_bytes());
+            (id, 1)
+        });
+        pair.frame(Message::Overlay(Overlay::Push(Push::IHave(ids.collect()))).encode());
+    }
+    assert!(pair.mesh.counts().rationed > 300);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_frame_of_a_peer_panics_or_stops_the_clock(
+        frames in proptest::collection::vec(
+            (0u8..9, proptest::collection::vec(any::<u8>(), 0..80), 0u64..3_000),
+            1..60,
+        ),
+    ) {
+        let mut pair = Pair::new();
+        for (kind, body, ms) in frames {
+            let mut bytes = vec![1, kind];
+            bytes.extend(body);
+            pair.frame(bytes.into());
+            pair.run_ms(ms);
+        }
+    }
+
+    #[test]
+    fn no_overlay_message_panics(
+        messages in proptest::collection::vec(
+            (0u8..2, 0u8..6, proptest::collection::vec(0u8..3, 0..110)),
+            1..60,
+        ),
+    ) {
+        let mut pair = Pair::new();
+        for (layer, kind, body) in messages {
+            let mut bytes = vec![1, 5, layer, kind];
+            bytes.extend(body);
+            pair.frame(bytes.into());
+            pair.run_ms(100);
+        }
+    }
+}
+
+#[test]
+fn dbg_thousand() {
+    let n = 1000;
+    let mut world = world(n, 77);
+    world.beacon_ms = 3000 * n as u64;
+    for _ in 0..4 {
+        world.run_ms(10_000);
+        println!(
+            "n {n} components {} links {}",
+            world.components(),
+            world.linked().len()
+        );
+    }
+    for s in 0..2u32 {
+        world.write(s as usize * 7, s, 500);
+        println!("  push {:?}", world.run_until(20_000, World::is_converged));
+        world.write(3, 1000 + s, 50_000);
+        println!("  pull {:?}", world.run_until(20_000, World::is_converged));
+    }
+    let before: u64 = world.nodes.iter().map(|it| it.sent_bytes).sum();
+    world.run_ms(10_000);
+    let after: u64 = world.nodes.iter().map(|it| it.sent_bytes).sum();
+    println!("  idle {} B/s sent", (after - before) / 10_000);
+    for victim in [13] {
+        world.seen.clear();
+        world.kill(victim);
+        let start = world.now_ms();
+        world.run_ms(8_000);
+        let mut told: Vec<u64> = downs(&world)
+            .filter(|(_, _, node)| *node == id(victim))
+            .map(|(at, ..)| at - start)
+            .collect();
+        told.sort_unstable();
+        println!(
+            "  kill: {} told, p50 {} p99 {} max {}; wrong {}",
+            told.len(),
+            told[told.len() / 2],
+            told[told.len() * 99 / 100],
+            told[told.len() - 1],
+            downs(&world)
+                .filter(|(_, _, node)| *node != id(victim))
+                .count()
+        );
+    }
+}
+#[test]
+fn dbg_trace() {
+    let mut world = world(30, 4);
+    world.run_ms(30_000);
+    world.kill(5);
+    world.run_ms(30_000);
+    println!("trace {:x}", world.trace);
+}

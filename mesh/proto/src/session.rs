@@ -1,0 +1,179 @@
+//! Whom to dial, and when: what the overlay needs, the full mesh of a small one, and the re-joining that ends
+//! partitions.
+//!
+//! Every retry waits longer than the one before it, with jitter, up to a limit; nobody is ever given up. The
+//! number of dials under way and of frames waiting for a link is bounded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use lab_crdt_model::{Mono, NodeId};
+use rand_chacha::ChaCha12Rng;
+
+use crate::backoff::{Backoff, below, jitter};
+use crate::config::Config;
+
+/// Most peers that wait for a dial. Further wishes are refused; the overlay then tries someone else.
+const WAITING_MAX: usize = 64;
+/// Most frames that wait for one link; further ones are dropped.
+const FRAMES_MAX: usize = 8;
+/// A link that lived this long counts as a success, milliseconds.
+const STABLE_MS: u64 = 10_000;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    dialing: BTreeSet<NodeId>,
+    waiting: VecDeque<NodeId>,
+    frames: BTreeMap<NodeId, Vec<Bytes>>,
+    backoffs: BTreeMap<NodeId, Backoff>,
+    rejoin_at: Mono,
+    lonely_tries: u32,
+    rng: ChaCha12Rng,
+}
+
+impl Session {
+    pub(crate) const fn new(rng: ChaCha12Rng, now: Mono) -> Self {
+        Self {
+            dialing: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            frames: BTreeMap::new(),
+            backoffs: BTreeMap::new(),
+            rejoin_at: now,
+            lonely_tries: 0,
+            rng,
+        }
+    }
+
+    /// Asks for a link to `peer`, and for `frame` to be sent over it. False when it is too early after a
+    /// failure (unless `is_urgent`) or too many others wait.
+    pub(crate) fn want(
+        &mut self,
+        peer: NodeId,
+        frame: Option<Bytes>,
+        is_urgent: bool,
+        now: Mono,
+    ) -> bool {
+        if !self.dialing.contains(&peer) && !self.waiting.contains(&peer) {
+            let is_early = self
+                .backoffs
+                .get(&peer)
+                .is_some_and(|it| it.not_before() > now);
+            if (is_early && !is_urgent) || self.waiting.len() >= WAITING_MAX {
+                return false;
+            }
+            self.waiting.push_back(peer);
+        }
+        let frames = self.frames.entry(peer).or_default();
+        if let Some(frame) = frame
+            && frames.len() < FRAMES_MAX
+        {
+            frames.push(frame);
+        }
+        true
+    }
+
+    /// Whom to dial now.
+    pub(crate) fn next_dial(&mut self, config: &Config) -> Option<NodeId> {
+        if self.dialing.len() >= config.dials_max {
+            return None;
+        }
+        let peer = self.waiting.pop_front()?;
+        self.dialing.insert(peer);
+        Some(peer)
+    }
+
+    /// The frames that waited for this link.
+    pub(crate) fn link_up(&mut self, peer: &NodeId) -> Vec<Bytes> {
+        self.dialing.remove(peer);
+        self.waiting.retain(|it| it != peer);
+        self.frames.remove(peer).unwrap_or_default()
+    }
+
+    pub(crate) fn link_down(&mut self, peer: NodeId, lived_ms: u64, config: &Config, now: Mono) {
+        let backoff = self.backoffs.entry(peer).or_default();
+        if lived_ms >= STABLE_MS {
+            *backoff = Backoff::default();
+            backoff.hold(now.plus_ms(50 + below(&mut self.rng, 200)));
+        } else {
+            backoff.fail(
+                now,
+                config.dial_backoff_min_ms,
+                config.dial_backoff_max_ms,
+                &mut self.rng,
+            );
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, peer: NodeId, config: &Config, now: Mono) {
+        self.dialing.remove(&peer);
+        self.frames.remove(&peer);
+        self.backoffs.entry(peer).or_default().fail(
+            now,
+            config.dial_backoff_min_ms,
+            config.dial_backoff_max_ms,
+            &mut self.rng,
+        );
+    }
+
+    /// Leaves the first dial to the other side for a moment.
+    pub(crate) fn defer(&mut self, peer: NodeId, now: Mono) {
+        let at = now.plus_ms(200 + below(&mut self.rng, 400));
+        self.backoffs.entry(peer).or_default().hold(at);
+    }
+
+    /// There is news of how to reach `peer`.
+    pub(crate) fn reset(&mut self, peer: &NodeId) {
+        self.backoffs.remove(peer);
+    }
+
+    /// Forgets a peer altogether.
+    pub(crate) fn remove(&mut self, peer: &NodeId) {
+        self.dialing.remove(peer);
+        self.waiting.retain(|it| it != peer);
+        self.frames.remove(peer);
+        self.backoffs.remove(peer);
+    }
+
+    /// When `peer` may be dialled; `None` while it is being dialled or waits for it.
+    pub(crate) fn may_dial_at(&self, peer: &NodeId) -> Option<Mono> {
+        if self.dialing.contains(peer) || self.waiting.contains(peer) {
+            return None;
+        }
+        Some(self.backoffs.get(peer).map_or(Mono(0), Backoff::not_before))
+    }
+
+    pub(crate) const fn rejoin_at(&self) -> Mono {
+        self.rejoin_at
+    }
+
+    /// Sets the next re-join: soon and then ever slower while `is_lonely`, else at the mean interval `ms`.
+    pub(crate) fn schedule_rejoin(&mut self, is_lonely: bool, ms: u64, config: &Config, now: Mono) {
+        let ms = if is_lonely {
+            let quick = config.rejoin_lonely_ms << self.lonely_tries.min(10);
+            self.lonely_tries += 1;
+            quick.min(ms)
+        } else {
+            self.lonely_tries = 0;
+            ms
+        };
+        self.rejoin_at = now.plus_ms(jitter(&mut self.rng, ms, 33));
+    }
+
+    /// A neighbour was lost or something changed that makes a re-join promising: soon, once.
+    pub(crate) fn hurry(&mut self, config: &Config, now: Mono) {
+        self.lonely_tries = 0;
+        let soon = now.plus_ms(below(&mut self.rng, config.rejoin_lonely_ms + 1));
+        self.rejoin_at = self.rejoin_at.min(soon);
+    }
+
+    /// One of `from`, at random.
+    pub(crate) fn pick(&mut self, from: &[NodeId]) -> Option<NodeId> {
+        let at = below(&mut self.rng, from.len() as u64);
+        from.get(usize::try_from(at).unwrap_or(0)).copied()
+    }
+
+    /// Heads or tails.
+    pub(crate) fn flip(&mut self) -> bool {
+        below(&mut self.rng, 2) == 0
+    }
+}
