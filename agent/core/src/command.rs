@@ -1,0 +1,82 @@
+//! What can be asked of an agent over its local socket, and its answers.
+
+use bytes::Bytes;
+use lab_crdt_model::view::ReplicaView;
+use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
+
+/// Names a command; chosen by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CommandId(pub u64);
+
+/// A question or an order.
+#[derive(Debug)]
+pub enum Command {
+    /// Shows the replica. Answered by [`Reply::View`].
+    View(ViewMask),
+    /// What an author needs to sign its next statement. Answered by [`Reply::Prepared`].
+    Prepare {
+        /// Whose chain.
+        author: AuthorId,
+    },
+    /// Takes in statements that someone signed elsewhere, all or none. Answered by [`Reply::Submitted`] once durable.
+    Submit {
+        /// Envelopes, in order.
+        statements: Vec<Bytes>,
+    },
+    /// For tests and the demo: behaves as if these peers could not be reached. Replaces the earlier set.
+    Block {
+        /// Whom.
+        peers: Vec<NodeId>,
+    },
+}
+
+/// Which parts of a replica to show; parts left out are empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ViewMask {
+    /// Members, operators and invites.
+    pub roster: bool,
+    /// Effective intent.
+    pub fields: bool,
+    /// Reports of nodes and the mesh as seen from here.
+    pub reports: bool,
+    /// How many statements of history, newest first; 0 for none.
+    pub history_count: u32,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// The replica.
+    View(Box<ReplicaView>),
+    /// What to sign on top of.
+    Prepared(Prepared),
+    /// The statements are durable here and on their way.
+    Submitted {
+        /// Their ids, in order.
+        ids: Vec<StatementId>,
+    },
+    /// Nothing was changed.
+    Refused {
+        /// Stable code: `M0xx`.
+        code: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// Done.
+    Ok,
+}
+
+/// The end of an author's chain and what the replica has seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prepared {
+    /// The mesh the signature is bound to.
+    pub mesh: MeshId,
+    /// The sequence number of the next statement: 0 for the first.
+    pub seq: u64,
+    /// The newest statement of the chain, or zero.
+    pub prev: StatementId,
+    /// Newest edits of others that the author now has seen; more than 16 have to be merged first.
+    pub refs: Vec<StatementId>,
+    /// The newest stamp seen.
+    pub hlc: Hlc,
+}

@@ -1,0 +1,353 @@
+//! What this machine should be, what it was made to be, and the difference.
+
+use std::collections::BTreeMap;
+
+use lab_crdt_config::{Intent, NodeFacts, Standing, files, read};
+use lab_crdt_doc::Document;
+use lab_crdt_log::{Authority, Log};
+use lab_crdt_model::report::{ResourceReport, ResourceState, Status};
+use lab_crdt_model::store::{StoreOp, Table};
+use lab_crdt_model::view::Role;
+use lab_crdt_model::{Field, Label, Mono, NodeId, Path, Wall};
+
+use crate::boot::{META_APPLIED, META_FILES};
+use crate::input::FileOutcome;
+use crate::output::{Effect, FileOwned, FileWanted};
+use crate::replica::put;
+use crate::resolve::{NodeConfig, concerns, config_of, fleet_of, needs_fleet};
+
+const RESOURCES_MAX: usize = 100;
+const MESSAGE_BYTES_MAX: usize = 200;
+
+/// Who this node is, as its config sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Identity {
+    name: String,
+    birth: Vec<String>,
+}
+
+pub(crate) struct Converge {
+    identity: Option<Identity>,
+    config: Option<NodeConfig>,
+    wanted: Vec<FileWanted>,
+    unrendered: Vec<ResourceReport>,
+    /// Files that we wrote, or were about to write when the agent stopped.
+    owned: BTreeMap<String, [u8; 32]>,
+    is_dirty: bool,
+    running: Option<Running>,
+    pub(crate) next_at: Mono,
+}
+
+struct Running {
+    wanted: Vec<FileWanted>,
+    release: Vec<FileOwned>,
+    desired: [u8; 32],
+    digest: [u8; 32],
+}
+
+/// What came of carrying a config out.
+pub(crate) struct Applied {
+    pub(crate) hash: [u8; 32],
+    pub(crate) changed_count: u32,
+    pub(crate) failed_count: u32,
+    pub(crate) batch: Vec<StoreOp>,
+}
+
+impl Converge {
+    pub(crate) fn new(meta: &BTreeMap<Vec<u8>, Vec<u8>>, status: &mut Status, now: Mono) -> Self {
+        let owned = meta
+            .get(META_FILES)
+            .and_then(|b| postcard::from_bytes(b).ok())
+            .unwrap_or_default();
+        if let Some((applied, at)) = meta
+            .get(META_APPLIED)
+            .and_then(|b| postcard::from_bytes::<([u8; 32], u64)>(b).ok())
+        {
+            status.applied = applied;
+            status.applied_at = Wall(at);
+        }
+        Self {
+            identity: None,
+            config: None,
+            wanted: Vec::new(),
+            unrendered: Vec::new(),
+            owned,
+            is_dirty: false,
+            running: None,
+            next_at: now,
+        }
+    }
+
+    /// Looks again at what is wanted, if what changed can matter. `touched` is `None` when everything may have.
+    pub(crate) fn refresh(
+        &mut self,
+        me: &NodeId,
+        log: &Log,
+        document: &Document,
+        touched: Option<&[Path]>,
+        now: Wall,
+    ) {
+        let authority = log.authority_as_resolved();
+        let identity = authority
+            .roster
+            .members
+            .get(me)
+            .filter(|m| m.role == Role::Node && m.is_admitted_at(now))
+            .map(|m| Identity {
+                name: m.name.clone(),
+                birth: m.labels.iter().map(Label::to_string).collect(),
+            });
+        let is_same = identity == self.identity;
+        let Some(identity) = identity else {
+            // Not (or no longer) a machine of this mesh: what it was made to be stays.
+            self.identity = None;
+            return;
+        };
+        let matters = touched.is_none_or(|paths| paths.iter().any(|p| concerns(p, &identity.name)));
+        if is_same && !matters && self.config.is_some() {
+            return;
+        }
+        let config = resolve(&identity, authority, document);
+        self.identity = Some(identity);
+        self.take(config);
+    }
+
+    fn take(&mut self, config: NodeConfig) {
+        let name = self.identity.as_ref().map_or("", |i| i.name.as_str());
+        let (rendered, issues) = files(&config.effective, &NodeFacts::new(name, &config.labels));
+        self.wanted = rendered
+            .into_iter()
+            .map(|f| FileWanted {
+                path: f.path,
+                content: f.content,
+                mode: f.mode,
+                owner: f.owner,
+            })
+            .collect();
+        self.unrendered = issues
+            .iter()
+            .map(|i| {
+                report(
+                    format!("file:{}", i.subject.split_once(' ').map_or("", |(_, p)| p)),
+                    ResourceState::Failed,
+                    &i.message,
+                )
+            })
+            .collect();
+        let conflicts = config.effective.conflicts.iter();
+        self.unrendered.extend(conflicts.map(|c| {
+            report(
+                format!("{}:{}", c.section, c.key()),
+                ResourceState::Conflict,
+                "labels disagree: the last good value stays",
+            )
+        }));
+        if self.config.as_ref() != Some(&config) {
+            self.is_dirty = true;
+        }
+        self.config = Some(config);
+    }
+
+    /// Whether something is being carried out, or recorded to be.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The hash of what is wanted.
+    pub(crate) fn desired(&self) -> Option<[u8; 32]> {
+        self.config.as_ref().map(|c| c.effective.hash())
+    }
+
+    /// What is to be done, with the record of what we are about to own: that must be durable first.
+    pub(crate) fn start(&mut self, digest: [u8; 32], now: Mono) -> Option<(Effect, Vec<StoreOp>)> {
+        let is_due = self.is_dirty || now >= self.next_at;
+        let config = self.config.as_ref()?;
+        if self.running.is_some() || !is_due {
+            return None;
+        }
+        self.is_dirty = false;
+        let release: Vec<FileOwned> = self
+            .owned
+            .iter()
+            .filter(|(path, _)| !config.effective.files.contains_key(*path))
+            .map(|(path, hash)| FileOwned {
+                path: path.clone(),
+                hash: *hash,
+            })
+            .collect();
+        let mut owned = self.owned.clone();
+        for file in &self.wanted {
+            owned.insert(file.path.clone(), *blake3::hash(&file.content).as_bytes());
+        }
+        let batch = if owned == self.owned {
+            Vec::new()
+        } else {
+            vec![owned_record(&owned)]
+        };
+        self.owned = owned;
+        let desired = config.effective.hash();
+        self.running = Some(Running {
+            wanted: self.wanted.clone(),
+            release: release.clone(),
+            desired,
+            digest,
+        });
+        Some((
+            Effect::Files {
+                wanted: self.wanted.clone(),
+                release,
+            },
+            batch,
+        ))
+    }
+
+    /// Takes in what became of it.
+    pub(crate) fn finish(
+        &mut self,
+        outcomes: &[FileOutcome],
+        status: &mut Status,
+        now: Wall,
+    ) -> Option<Applied> {
+        let running = self.running.take()?;
+        let mut resources = self.unrendered.clone();
+        let (mut changed_count, mut failed_count, mut batch) = (0, 0, Vec::new());
+        for outcome in outcomes
+            .iter()
+            .take(running.wanted.len() + running.release.len())
+        {
+            changed_count += u32::from(outcome.is_changed);
+            if let Some(error) = &outcome.error {
+                failed_count += 1;
+                resources.push(report(
+                    format!("file:{}", outcome.path),
+                    ResourceState::Failed,
+                    error,
+                ));
+            } else if outcome.is_changed {
+                resources.push(report(
+                    format!("file:{}", outcome.path),
+                    ResourceState::Changed,
+                    "",
+                ));
+            }
+        }
+        let released: Vec<_> = outcomes
+            .iter()
+            .skip(running.wanted.len())
+            .filter(|o| o.error.is_none())
+            .collect();
+        if !released.is_empty() {
+            for outcome in released {
+                self.owned.remove(&outcome.path);
+            }
+            batch.push(owned_record(&self.owned));
+        }
+        let rank = |r: &ResourceReport| match r.state {
+            ResourceState::Failed => 0,
+            ResourceState::Conflict => 1,
+            ResourceState::Changed => 2,
+            ResourceState::Ok => 3,
+        };
+        resources.sort_by_key(|r| (rank(r), r.name.clone()));
+        resources.truncate(RESOURCES_MAX);
+        let conflict_count = self.unrendered.len() as u32;
+        status.resource_count = running.wanted.len() as u32 + conflict_count;
+        status.ok_count = (running.wanted.len() as u32).saturating_sub(failed_count);
+        // A periodic check that changed nothing says nothing new, so that idle meshes stay idle.
+        let is_news = changed_count > 0
+            || status.desired != running.desired
+            || status.applied != running.desired;
+        status.resources = if is_news || status.resources.len() != resources.len() {
+            resources
+        } else {
+            std::mem::take(&mut status.resources)
+        };
+        status.desired = running.desired;
+        status.digest = if is_news {
+            running.digest
+        } else {
+            status.digest
+        };
+        if failed_count == 0 && status.applied != running.desired {
+            status.applied = running.desired;
+            status.applied_at = now;
+            let record = postcard::to_stdvec(&(status.applied, now.0)).unwrap_or_default();
+            batch.push(put(Table::Meta, META_APPLIED, record));
+        }
+        Some(Applied {
+            hash: running.desired,
+            changed_count,
+            failed_count,
+            batch,
+        })
+    }
+}
+
+fn owned_record(owned: &BTreeMap<String, [u8; 32]>) -> StoreOp {
+    put(
+        Table::Meta,
+        META_FILES,
+        postcard::to_stdvec(owned).unwrap_or_default(),
+    )
+}
+
+fn report(name: String, state: ResourceState, message: &str) -> ResourceReport {
+    let mut end = message.len().min(MESSAGE_BYTES_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    ResourceReport {
+        name: name.chars().take(MESSAGE_BYTES_MAX).collect(),
+        state,
+        message: message[..end].to_owned(),
+    }
+}
+
+fn resolve(identity: &Identity, authority: &Authority, document: &Document) -> NodeConfig {
+    let own = read_intent(document, |path| concerns(path, &identity.name));
+    if !needs_fleet(&own) {
+        return config_of(&own, &identity.name, &identity.birth, None);
+    }
+    let whole = read_intent(document, |_| true);
+    let birth: Vec<(String, Vec<String>)> = authority
+        .roster
+        .members
+        .values()
+        .filter(|m| crate::resolve::is_machine(m.role, m.state))
+        .map(|m| {
+            (
+                m.name.clone(),
+                m.labels.iter().map(Label::to_string).collect(),
+            )
+        })
+        .collect();
+    let (fleet, _) = fleet_of(
+        &whole,
+        birth
+            .iter()
+            .map(|(name, labels)| (name.as_str(), labels.as_slice())),
+    );
+    config_of(&whole, &identity.name, &identity.birth, Some(&fleet))
+}
+
+fn read_intent(document: &Document, keep: impl Fn(&Path) -> bool) -> Intent {
+    let kept: Vec<_> = document.fields().filter(|(path, _)| keep(path)).collect();
+    let others: Vec<Vec<Field>> = kept
+        .iter()
+        .map(|(_, c)| c.iter().skip(1).map(|c| c.field.clone()).collect())
+        .collect();
+    let standing = kept
+        .iter()
+        .zip(&others)
+        .filter_map(|((path, candidates), others)| {
+            let first = candidates.first()?;
+            Some(Standing {
+                path,
+                field: &first.field,
+                others,
+                stamp: Some((first.at, first.statement)),
+            })
+        });
+    let (intent, _issues) = read(standing);
+    intent
+}

@@ -1,0 +1,316 @@
+//! What a replica looks like to a person.
+
+use lab_crdt_log::{Body, Log, Rights, WitnessRule, token_id};
+use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::view::{
+    CandidateView, ChangeView, FieldView, InviteView, MemberView, OperatorView, PeerView,
+    ReplicaView, ReportView, Role,
+};
+use lab_crdt_model::{AuthorId, Issue, Label, NodeId, Now, StatementId, Wall};
+use serde::de::DeserializeOwned;
+
+use crate::command::ViewMask;
+use crate::replica::Replica;
+
+const ANCESTRY_STEPS_MAX: usize = 2_000;
+
+pub(crate) struct Facts<'a> {
+    pub(crate) me: NodeId,
+    pub(crate) now: Now,
+    pub(crate) uptime_ms: u64,
+    pub(crate) version: &'a str,
+    pub(crate) peers: Vec<PeerView>,
+}
+
+pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> ReplicaView {
+    let now = facts.now.wall;
+    let mut issues: Vec<Issue> = replica.document_issue.iter().cloned().collect();
+    for author in replica.log.forked() {
+        let why = "its chain has two branches: its key was stolen, or its machine was restored from an old copy";
+        issues.push(
+            Issue::warning("M020", author.to_string(), why)
+                .with_help(format!("if it was stolen: lab revoke {author}")),
+        );
+    }
+    let history = history(&mut replica.log, mask.history_count);
+    let (members, operators, invites) = if mask.roster {
+        roster(&mut replica.log, now)
+    } else {
+        Default::default()
+    };
+    let fields = if mask.fields {
+        fields(replica)
+    } else {
+        Vec::new()
+    };
+    let reports = if mask.reports {
+        reports(replica, &mut issues)
+    } else {
+        Vec::new()
+    };
+    ReplicaView {
+        mesh: replica.log.mesh(),
+        mesh_name: replica.log.root().name.clone(),
+        me: facts.me,
+        at: now,
+        uptime_ms: facts.uptime_ms,
+        version: facts.version.to_owned(),
+        digest: replica.log.digest(),
+        register_digest: replica.registers.digest(),
+        heads: replica.document.heads(),
+        statement_count: replica.log.len() as u64,
+        pending_count: replica.log.waiting_len() as u64,
+        members,
+        operators,
+        invites,
+        fields,
+        reports,
+        peers: facts.peers,
+        history,
+        refused: replica.refused.iter().cloned().collect(),
+        issues,
+    }
+}
+
+fn fields(replica: &Replica) -> Vec<FieldView> {
+    replica
+        .document
+        .fields()
+        .map(|(path, candidates)| FieldView {
+            path: path.clone(),
+            candidates: candidates
+                .iter()
+                .map(|c| CandidateView {
+                    field: c.field.clone(),
+                    statement: c.statement,
+                    author: c.author,
+                    at: c.at,
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<InviteView>) {
+    let admins = log.root().admins.clone();
+    let root = StatementId(log.mesh().0);
+    let authority = log.authority();
+    let mut members: Vec<_> = authority
+        .roster
+        .members
+        .values()
+        .map(|m| MemberView {
+            node: m.node,
+            name: m.name.clone(),
+            role: m.role,
+            state: m.state_at(now),
+            labels: m.labels.iter().map(Label::to_string).collect(),
+            join: m.join,
+            joined_at: m.joined_at,
+            not_after: m.not_after,
+        })
+        .collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut operators: Vec<_> = admins
+        .iter()
+        .map(|admin| OperatorView {
+            key: admin.key,
+            name: admin.name.clone(),
+            is_admin: true,
+            rights: Rights::ALL.names().into_iter().map(str::to_owned).collect(),
+            scope: vec![String::new()],
+            not_after: None,
+            is_revoked: !authority.admins.contains(&admin.key),
+            under: root,
+        })
+        .collect();
+    operators.extend(authority.grants.iter().map(|(under, grant)| {
+        OperatorView {
+            key: grant.subject,
+            name: grant.name.clone(),
+            is_admin: false,
+            rights: grant
+                .rights
+                .names()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            scope: grant.scope.clone(),
+            not_after: grant.not_after,
+            is_revoked: grant.is_revoked() || authority.revoked.contains(&grant.subject),
+            under: *under,
+        }
+    }));
+    let invites = authority
+        .roster
+        .invites
+        .iter()
+        .map(|(id, state)| InviteView {
+            id: *id,
+            token: token_id(&state.invite.token_key)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
+            author: state.author,
+            role: state.invite.role,
+            name: state.invite.name.clone(),
+            labels: state.invite.labels.iter().map(Label::to_string).collect(),
+            used_count: state.used_by.len() as u32,
+            uses_max: u32::from(state.invite.uses_max),
+            not_after: state.invite.not_after,
+            witness: match state.invite.witness {
+                WitnessRule::Any => "any".to_owned(),
+                WitnessRule::One(node) => {
+                    let name = authority.roster.members.get(&node).map(|m| m.name.clone());
+                    format!("one {}", name.unwrap_or_else(|| node.short()))
+                }
+            },
+            state: state.word_at(now).to_owned(),
+            used_by: state.used_by.clone(),
+        })
+        .collect();
+    (members, operators, invites)
+}
+
+fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
+    let registers = &replica.registers;
+    registers
+        .nodes()
+        .into_iter()
+        .map(|node| {
+            let beacon: Option<(Beacon, Wall)> = body(replica, &node, Section::Beacon, issues);
+            // Taken in before this start: the node's own clock is the best guess of when it was said.
+            let guess = beacon.as_ref().map_or(Wall(1), |(b, _)| b.wall);
+            let seen = |at: Wall| if at == Wall::default() { guess } else { at };
+            ReportView {
+                node,
+                facts: body(replica, &node, Section::Facts, issues).map(|(facts, _)| facts),
+                status: body(replica, &node, Section::Status, issues)
+                    .map(|(status, at)| (status, seen(at))),
+                beacon: beacon.map(|(beacon, at)| (beacon, seen(at))),
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn body<T: DeserializeOwned>(
+    replica: &Replica,
+    node: &NodeId,
+    section: Section,
+    issues: &mut Vec<Issue>,
+) -> Option<(T, Wall)> {
+    let (register, at) = replica.registers.get(node, section)?;
+    match postcard::from_bytes(&register.body) {
+        Ok(body) => Some((body, at)),
+        Err(_) => {
+            let what = format!("its report {section:?} cannot be read by this version");
+            issues.push(
+                Issue::warning("M021", node.to_string(), what)
+                    .with_help("update the older of the two machines"),
+            );
+            None
+        }
+    }
+}
+
+fn history(log: &mut Log, count: u32) -> Vec<ChangeView> {
+    log.authority();
+    let ids: Vec<StatementId> = log.newest().take(count as usize).collect();
+    let mut out: Vec<ChangeView> = Vec::new();
+    let mut later: Option<(AuthorId, StatementId)> = None;
+    for id in ids {
+        let Some(s) = log.statement(&id) else {
+            continue;
+        };
+        let why_not = log.why_not(&id).map(str::to_owned);
+        let kind = s.body.word().to_owned();
+        let (message, ops) = match s.body {
+            Body::Edit(edit) => (edit.message, edit.ops),
+            body => (summary(&body), Vec::new()),
+        };
+        let is_edit = kind == "edit";
+        // Told on the later of two edits made without knowledge of each other.
+        if is_edit {
+            if let Some((author, later)) = later
+                && author != s.author
+                && !is_ancestor(log, &id, &later)
+                && let Some(change) = out.iter_mut().find(|c| c.id == later)
+            {
+                change.is_concurrent = true;
+            }
+            later = Some((s.author, id));
+        }
+        out.push(ChangeView {
+            id,
+            author: s.author,
+            at: s.hlc,
+            kind,
+            message,
+            ops,
+            is_effective: why_not.is_none(),
+            why_not,
+            is_concurrent: false,
+        });
+    }
+    out
+}
+
+fn is_ancestor(log: &Log, earlier: &StatementId, later: &StatementId) -> bool {
+    let mut queue = vec![*later];
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(id) = queue.pop() {
+        for parent in log.edit_parents(&id) {
+            if parent == earlier {
+                return true;
+            }
+            if seen.len() < ANCESTRY_STEPS_MAX && seen.insert(*parent) {
+                queue.push(*parent);
+            }
+        }
+    }
+    false
+}
+
+fn summary(body: &Body) -> String {
+    match body {
+        Body::Edit(edit) => edit.message.clone(),
+        Body::Grant(g) => format!(
+            "{} may {} under {}",
+            g.name,
+            g.rights.names().join(", "),
+            scope(&g.scope)
+        ),
+        Body::RevokeGrant(g) => format!("end grant {}", g.grant.short()),
+        Body::Revoke(r) => format!("revoke {} {}", r.key.short(), r.reason),
+        Body::Invite(i) => {
+            let what = if i.role == Role::Laptop {
+                "laptop"
+            } else {
+                "node"
+            };
+            let labels: Vec<_> = i.labels.iter().map(Label::to_string).collect();
+            format!(
+                "token for {what} {} {}",
+                i.name.as_deref().unwrap_or("(any name)"),
+                labels.join(" ")
+            )
+        }
+        Body::RevokeInvite(r) => format!("revoke token of {}", r.invite.short()),
+        Body::Join(j) => format!("join with token of {}", j.invite.short()),
+        Body::Witness(w) => format!("witness join {}", w.join.short()),
+        Body::Confirm(c) => format!("confirm join {}", c.join.short()),
+        Body::Admit(a) => format!("admit {}", a.name),
+        Body::CoSign(c) => format!("co-sign {}", c.proposal.short()),
+        Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),
+    }
+    .trim()
+    .to_owned()
+}
+
+fn scope(scope: &[String]) -> String {
+    let named: Vec<_> = scope
+        .iter()
+        .map(|s| if s.is_empty() { "everything" } else { s })
+        .collect();
+    named.join(", ")
+}

@@ -1,0 +1,130 @@
+//! What this node says about itself: numbers its registers, and decides when to say something new.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use lab_crdt_log::seal_register;
+use lab_crdt_model::MeshId;
+use lab_crdt_model::report::{Beacon, Facts, Section, Status};
+use lab_crdt_model::store::{StoreOp, Table};
+use serde::Serialize;
+
+use crate::boot::{META_SEQ, NodeKeys};
+use crate::replica::put;
+
+/// Register numbers are reserved on disk in blocks, so that none is used twice after a crash.
+const BLOCK: u64 = 1000;
+
+pub(crate) struct Reporter {
+    pub(crate) incarnation: u64,
+    next_seq: u64,
+    reserved: u64,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) status: Status,
+    said_facts: Option<Facts>,
+    said_status: Option<Status>,
+    /// Numbers may be used from here on only once the reservation is durable.
+    is_reserved: bool,
+}
+
+impl Reporter {
+    pub(crate) fn new(stored: Option<&[u8]>, incarnation: u64) -> Self {
+        let first = stored
+            .and_then(|b| b.try_into().ok())
+            .map_or(1, u64::from_be_bytes);
+        Self {
+            incarnation,
+            next_seq: first,
+            reserved: first,
+            addresses: Vec::new(),
+            facts: None,
+            status: Status::default(),
+            said_facts: None,
+            said_status: None,
+            is_reserved: false,
+        }
+    }
+
+    /// Whether a block must be reserved before anything more can be said; the write that does it.
+    pub(crate) fn reserve(&mut self) -> Option<StoreOp> {
+        if self.next_seq + BLOCK / 2 < self.reserved {
+            return None;
+        }
+        self.reserved = self.next_seq + BLOCK;
+        Some(put(
+            Table::Meta,
+            META_SEQ,
+            self.reserved.to_be_bytes().to_vec(),
+        ))
+    }
+
+    /// The first reservation is durable.
+    pub(crate) const fn reserved(&mut self) {
+        self.is_reserved = true;
+    }
+
+    pub(crate) const fn can_speak(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// A register of ours came back with a number that we have not used: a former life of this disk used it.
+    pub(crate) fn saw_own(&mut self, seq: u64) -> bool {
+        let is_foreign = seq >= self.next_seq;
+        if is_foreign {
+            self.next_seq = seq + 1;
+            self.said_facts = None;
+            self.said_status = None;
+        }
+        is_foreign
+    }
+
+    pub(crate) fn seal<T: Serialize>(
+        &mut self,
+        mesh: &MeshId,
+        keys: &NodeKeys,
+        section: Section,
+        body: &T,
+    ) -> Option<Bytes> {
+        let body = postcard::to_stdvec(body)
+            .ok()
+            .filter(|b| b.len() <= section.bytes_max())?;
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Some(seal_register(
+            mesh,
+            &keys.signing,
+            section,
+            self.incarnation,
+            seq,
+            &body,
+        ))
+    }
+
+    pub(crate) fn beacon(
+        &mut self,
+        mesh: &MeshId,
+        keys: &NodeKeys,
+        mut beacon: Beacon,
+    ) -> Option<Bytes> {
+        beacon.addresses.truncate(8);
+        beacon.version.truncate(32);
+        self.seal(mesh, keys, Section::Beacon, &beacon)
+    }
+
+    /// Facts and status, where they differ from what was said last.
+    pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        if self.facts.is_some() && self.facts != self.said_facts {
+            let facts = self.facts.clone().unwrap_or_default();
+            out.extend(self.seal(mesh, keys, Section::Facts, &facts));
+            self.said_facts = self.facts.clone();
+        }
+        if self.said_status.as_ref() != Some(&self.status) {
+            let status = self.status.clone();
+            out.extend(self.seal(mesh, keys, Section::Status, &status));
+            self.said_status = Some(status);
+        }
+        out
+    }
+}

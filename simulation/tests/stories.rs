@@ -1,0 +1,406 @@
+//! Stories of small meshes, told in virtual time.
+
+use lab_agent_core::{Event, Reply, ViewMask};
+use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
+use lab_crdt_model::view::{Liveness, Role};
+use lab_crdt_model::{AuthorId, NodeId, Value};
+use lab_simulation::{Person, World};
+
+fn text(t: &str) -> Value {
+    Value::text(t)
+}
+
+#[test]
+fn two_agents_carry_one_label_from_end_to_end() {
+    let mut w = World::found(1);
+    w.grow(2);
+    let admin = w.admin.clone();
+
+    let reply = admin.set(&mut w, 0, "label/n1/role=web", Value::Bool(true));
+
+    assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
+    assert!(
+        w.run_until(2_000, |w| w.value(1, "label/n1/role=web").as_deref()
+            == Some("true"))
+    );
+    assert!(w.are_equal());
+}
+
+#[test]
+fn every_node_takes_on_the_files_of_its_labels() {
+    let mut w = World::found(2);
+    w.grow(3);
+    let admin = w.admin.clone();
+    admin.set(
+        &mut w,
+        0,
+        "on/role=web/files/%2Fetc%2Fmotd/template",
+        text("hello {node.name}"),
+    );
+    admin.set(&mut w, 2, "label/n1/role=web", Value::Bool(true));
+    assert!(w.run_until(5_000, |w| {
+        w.disk(1)
+            .files
+            .get("/etc/motd")
+            .is_some_and(|c| c == b"hello n1")
+    }));
+    assert!(w.disk(2).files.is_empty());
+
+    admin.set(&mut w, 1, "label/n1/role=web", Value::Bool(false));
+    assert!(w.run_until(5_000, |w| w.disk(1).files.is_empty()));
+}
+
+#[test]
+fn edits_on_both_sides_of_a_partition_are_all_there_after_it_heals() {
+    let mut w = World::found(3);
+    w.grow(6);
+    let admin = w.admin.clone();
+    let bob = Person::new(10, admin.under, "bob");
+    let grant = Grant {
+        subject: bob.author(),
+        name: "bob".into(),
+        rights: Rights::ALL,
+        scope: vec![String::new()],
+        not_after: None,
+    };
+    let Reply::Submitted { ids } = admin.say(&mut w, 0, Body::Grant(grant)) else {
+        panic!()
+    };
+    let bob = Person {
+        under: ids[0],
+        ..bob
+    };
+    assert!(w.run_until(5_000, World::are_equal));
+
+    w.partition(&[0, 1, 2], &[3, 4, 5]);
+    w.run_for(60_000);
+    for n in 0..10 {
+        admin.set(&mut w, 1, &format!("on/all/params/a{n}"), Value::Int(n));
+        bob.set(&mut w, 4, &format!("on/all/params/b{n}"), Value::Int(n));
+    }
+    admin.set(&mut w, 0, "on/all/params/both", Value::Int(1));
+    bob.set(&mut w, 5, "on/all/params/both", Value::Int(2));
+    w.run_for(30_000);
+    assert!(!w.are_equal());
+
+    w.heal();
+
+    assert!(
+        w.run_until(60_000, World::are_equal),
+        "not whole within 60 s"
+    );
+    for node in 0..6 {
+        for n in 0..10 {
+            assert_eq!(
+                w.value(node, &format!("on/all/params/a{n}")),
+                Some(n.to_string())
+            );
+            assert_eq!(
+                w.value(node, &format!("on/all/params/b{n}")),
+                Some(n.to_string())
+            );
+        }
+        let view = w
+            .agent_view(
+                node,
+                ViewMask {
+                    fields: true,
+                    ..ViewMask::default()
+                },
+            )
+            .unwrap();
+        let both = view
+            .fields
+            .iter()
+            .find(|f| f.path.as_str() == "on/all/params/both")
+            .unwrap();
+        assert_eq!(
+            both.candidates.len(),
+            2,
+            "both values of a concurrent edit are kept"
+        );
+    }
+}
+
+#[test]
+fn an_acknowledged_edit_survives_a_kill_right_after() {
+    for seed in 0..20 {
+        let mut w = World::found(100 + seed);
+        w.grow(3);
+        let admin = w.admin.clone();
+        let reply = admin.set(&mut w, 1, "on/all/params/x", Value::Int(7));
+        assert!(matches!(reply, Reply::Submitted { .. }));
+        w.kill(1);
+        w.run_for(seed * 1_000);
+        w.start(1);
+        assert!(w.run_until(60_000, |w| w.are_equal()
+            && w.value(0, "on/all/params/x").as_deref() == Some("7")));
+    }
+}
+
+#[test]
+fn a_node_that_was_off_for_hours_of_edits_catches_up() {
+    let mut w = World::found(5);
+    w.grow(4);
+    let admin = w.admin.clone();
+    w.kill(3);
+    for hour in 0..24 {
+        w.run_for(300_000);
+        admin.set(
+            &mut w,
+            hour % 3,
+            &format!("on/all/params/h{hour}"),
+            Value::Int(hour as i64),
+        );
+    }
+    w.start(3);
+    assert!(w.run_until(60_000, World::are_equal));
+}
+
+#[test]
+fn a_full_disk_refuses_edits_and_loses_nothing() {
+    let mut w = World::found(6);
+    w.grow(2);
+    let admin = w.admin.clone();
+    w.disk(1).is_full = true;
+    let reply = admin.set(&mut w, 1, "on/all/params/x", Value::Int(1));
+    assert!(
+        matches!(&reply, Reply::Refused { code: "M011", why } if why.contains("no space")),
+        "{reply:?}"
+    );
+    assert_eq!(w.value(1, "on/all/params/x"), None);
+
+    // Edits of others still arrive and count; they are made durable once there is room again.
+    admin.set(&mut w, 0, "on/all/params/y", Value::Int(2));
+    assert!(w.run_until(5_000, |w| w.value(1, "on/all/params/y").is_some()));
+    w.disk(1).is_full = false;
+    w.run_for(5_000);
+    w.partition(&[0], &[1]);
+    w.kill(1);
+    w.start(1);
+    assert_eq!(w.value(1, "on/all/params/y").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_killed_node_is_seen_down_by_all_and_no_other_is_accused() {
+    let mut w = World::found(7);
+    w.grow(20);
+    w.run_for(30_000);
+    let dead = w.id(11);
+    w.kill(11);
+    let start = w.now_ms();
+    let sees_down = |w: &mut World, n: usize| {
+        let view = w
+            .agent_view(
+                n,
+                ViewMask {
+                    reports: true,
+                    ..ViewMask::default()
+                },
+            )
+            .unwrap();
+        view.peers
+            .iter()
+            .any(|p| p.node == dead && p.liveness == Liveness::Down)
+    };
+    assert!(
+        w.run_until(10_000, |w| (0..20)
+            .filter(|n| *n != 11)
+            .all(|n| sees_down(w, n))),
+        "not seen down"
+    );
+    assert!(
+        w.now_ms() - start <= 8_000,
+        "took {} ms",
+        w.now_ms() - start
+    );
+    for n in (0..20).filter(|n| *n != 11) {
+        for (at, event) in w.events(n) {
+            // While a mesh forms, a newcomer may be tried before its join is known: that is no accusation.
+            if let Event::PeerChanged {
+                node,
+                liveness: Liveness::Down,
+            } = event
+                && *at >= start
+            {
+                assert_eq!(*node, dead, "n{n} accused it at {at} ms");
+            }
+        }
+    }
+    w.start(11);
+    assert!(w.run_until(60_000, |w| {
+        (0..20).filter(|n| *n != 11).all(|n| !sees_down(w, n))
+    }));
+}
+
+#[test]
+fn statements_of_nodes_strangers_and_revoked_operators_change_nothing_anywhere() {
+    let mut w = World::found(8);
+    w.grow(3);
+    let admin = w.admin.clone();
+    let bob = Person::new(10, admin.under, "bob");
+    let grant = Grant {
+        subject: bob.author(),
+        name: "bob".into(),
+        rights: Rights::ALL,
+        scope: vec!["on".into()],
+        not_after: None,
+    };
+    let Reply::Submitted { ids } = admin.say(&mut w, 0, Body::Grant(grant)) else {
+        panic!()
+    };
+    let bob = Person {
+        under: ids[0],
+        ..bob
+    };
+    assert!(matches!(
+        bob.set(&mut w, 0, "on/all/params/x", Value::Int(1)),
+        Reply::Submitted { .. }
+    ));
+    let refused = |reply: Reply| matches!(reply, Reply::Refused { .. });
+
+    assert!(
+        refused(bob.set(&mut w, 0, "group/web/include", text("all"))),
+        "outside its scope"
+    );
+    let stranger = Person::new(66, admin.under, "eve");
+    assert!(refused(stranger.set(
+        &mut w,
+        1,
+        "on/all/params/x",
+        Value::Int(666)
+    )));
+    let mut node = Person::new(0, admin.under, "n1");
+    node.key = ed25519_dalek::SigningKey::from_bytes(&{
+        let mut secret = [7; 32];
+        secret[..8].copy_from_slice(&2u64.to_be_bytes());
+        secret
+    });
+    assert_eq!(NodeId(node.author().0), w.id(1));
+    assert!(refused(node.set(
+        &mut w,
+        1,
+        "on/all/params/x",
+        Value::Int(666)
+    )));
+    admin.say(
+        &mut w,
+        2,
+        Body::Revoke(Revoke {
+            key: bob.author(),
+            head: None,
+            reason: "gone".into(),
+        }),
+    );
+    assert!(w.run_until(5_000, World::are_equal));
+    assert!(refused(bob.set(
+        &mut w,
+        0,
+        "on/all/params/x",
+        Value::Int(2)
+    )));
+
+    for n in 0..3 {
+        assert_eq!(
+            w.value(n, "on/all/params/x"),
+            None,
+            "the cut took bob's edit back"
+        );
+        assert_eq!(w.value(n, "group/web/include"), None);
+    }
+    let view = w.agent_view(1, ViewMask::default()).unwrap();
+    assert!(
+        view.refused
+            .iter()
+            .any(|r| r.author == Some(stranger.author())),
+        "refusals are shown"
+    );
+}
+
+#[test]
+fn a_revoked_node_loses_its_links_and_hears_nothing_more() {
+    let mut w = World::found(9);
+    w.grow(4);
+    let admin = w.admin.clone();
+    let gone = w.id(3);
+    admin.say(
+        &mut w,
+        0,
+        Body::Revoke(Revoke {
+            key: AuthorId(gone.0),
+            head: None,
+            reason: "sold".into(),
+        }),
+    );
+    w.run_for(5_000);
+    admin.set(&mut w, 1, "on/all/params/x", Value::Int(1));
+    w.run_for(120_000);
+    assert_eq!(w.value(2, "on/all/params/x").as_deref(), Some("1"));
+    assert_eq!(w.value(3, "on/all/params/x"), None);
+}
+
+#[test]
+fn a_token_works_once_and_says_who_used_it() {
+    let mut w = World::found(10);
+    w.grow(2);
+    let token = w.token(0, "nas", Role::Node, &["role=storage"], WitnessRule::Any);
+    let first = w.join(token.clone(), None);
+    assert!(w.run_until(20_000, |w| w.is_member(first)));
+    let second = w.join(token, None);
+    w.run_for(20_000);
+    assert!(!w.is_member(second));
+    assert!(
+        w.refused_join(second)
+            .is_some_and(|why| why.contains("used already, by nas")),
+        "{:?}",
+        w.refused_join(second)
+    );
+}
+
+#[test]
+fn a_token_with_one_witness_waits_until_that_node_is_there() {
+    let mut w = World::found(11);
+    w.grow(3);
+    let witness = w.id(2);
+    let token = w.token(0, "nas", Role::Node, &[], WitnessRule::One(witness));
+    w.kill(2);
+    let joiner = w.join(token, None);
+    w.run_for(40_000);
+    assert!(!w.is_member(joiner));
+    w.start(2);
+    assert!(w.run_until(60_000, |w| w.is_member(joiner)));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = || {
+        let mut w = World::found(42);
+        w.grow(8);
+        let admin = w.admin.clone();
+        admin.set(&mut w, 3, "on/all/params/x", Value::Int(1));
+        w.partition(&[0, 1, 2, 3], &[4, 5, 6, 7]);
+        w.run_for(30_000);
+        w.heal();
+        w.run_for(30_000);
+        w.trace_hash()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn fifty_nodes_form_a_mesh_and_hear_an_edit_quickly() {
+    let mut w = World::found(12);
+    w.grow(50);
+    w.run_for(60_000);
+    let admin = w.admin.clone();
+    let before = w.sent.1;
+    w.run_for(60_000);
+    let idle = (w.sent.1 - before) / 60 / 50;
+    assert!(idle < 600, "idle payload {idle} B/s per node");
+    admin.set(&mut w, 17, "on/all/params/x", Value::Int(1));
+    let start = w.now_ms();
+    assert!(w.run_until(3_000, |w| {
+        (0..50).all(|n| w.value(n, "on/all/params/x").is_some())
+    }));
+    assert!(w.now_ms() - start < 1_000, "took {} ms", w.now_ms() - start);
+}
