@@ -1,0 +1,218 @@
+//! The answering side: model types in, model types out; the wire stays here.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
+use lab_crdt_model::view::ReplicaView;
+use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request, Response, Status};
+
+use crate::types::{Info, Notice, NoticeKind, Prepared, ViewMask};
+use crate::view::encode_view;
+use crate::wire::pb::agent_server::{Agent, AgentServer};
+use crate::wire::{CODE_KEY, MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX, bytes32, id32, ids32, pb};
+
+/// A stream of change notices; it ends when the agent stops.
+pub type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
+
+/// Why a question was not answered, as the agent sees it. Nothing was changed, unless it says otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The agent said no.
+    Refused {
+        /// Stable code: `M0xx`.
+        code: String,
+        /// Why; at most 2,000 bytes are sent.
+        why: String,
+    },
+    /// The caller is not allowed to ask this.
+    Denied {
+        /// Why.
+        why: String,
+    },
+    /// The agent stops, or has more questions waiting than it allows.
+    Unavailable {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Who answers. The daemon is one; tests have another.
+pub trait Handler: Send + Sync + 'static {
+    /// Says who answers.
+    fn info(&self) -> impl Future<Output = Result<Info, Refusal>> + Send;
+    /// Shows the replica.
+    fn view(
+        &self,
+        mask: ViewMask,
+    ) -> impl Future<Output = Result<Box<ReplicaView>, Refusal>> + Send;
+    /// Says what an author needs to sign its next statement.
+    fn prepare(&self, author: AuthorId) -> impl Future<Output = Result<Prepared, Refusal>> + Send;
+    /// Takes in signed statements, all or none, and answers once they are durable: 1 to [`SUBMIT_COUNT_MAX`] of
+    /// at most `STATEMENT_BYTES_MAX` bytes, which was checked.
+    fn submit(
+        &self,
+        statements: Vec<Bytes>,
+    ) -> impl Future<Output = Result<Vec<StatementId>, Refusal>> + Send;
+    /// Says when something changes.
+    fn watch(&self) -> impl Future<Output = Result<Notices, Refusal>> + Send;
+    /// Behaves as if these peers could not be reached.
+    fn block(&self, peers: Vec<NodeId>) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// Wraps a handler for a tonic server.
+pub fn service<H: Handler>(handler: H) -> AgentServer<impl Agent> {
+    AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+struct Adapter<H> {
+    handler: H,
+}
+
+#[tonic::async_trait]
+impl<H: Handler> Agent for Adapter<H> {
+    type ViewStream = Pin<Box<dyn Stream<Item = Result<pb::Chunk, Status>> + Send>>;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::Notice, Status>> + Send>>;
+
+    async fn info(
+        &self,
+        _request: Request<pb::InfoRequest>,
+    ) -> Result<Response<pb::InfoReply>, Status> {
+        let info = self.handler.info().await?;
+        Ok(Response::new(pb::InfoReply {
+            node: bytes32(&info.node.0),
+            mesh: bytes32(&info.mesh.0),
+            mesh_name: info.mesh_name,
+            version: info.version,
+            uptime_ms: info.uptime_ms,
+            allows_faults: info.allows_faults,
+            addresses: info.addresses.iter().map(ToString::to_string).collect(),
+            pid: info.pid,
+        }))
+    }
+
+    async fn view(
+        &self,
+        request: Request<pb::ViewRequest>,
+    ) -> Result<Response<Self::ViewStream>, Status> {
+        let mask = request.into_inner();
+        let mask = ViewMask {
+            roster: mask.roster,
+            fields: mask.fields,
+            reports: mask.reports,
+            history_count: mask.history_count,
+        };
+        let view = self.handler.view(mask).await?;
+        let chunks = encode_view(&view);
+        if chunks.is_empty() {
+            return Err(Status::out_of_range(
+                "the view is too large to send: ask for fewer parts",
+            ));
+        }
+        let chunks = chunks.into_iter().map(|bytes| Ok(pb::Chunk { bytes }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+
+    async fn prepare(
+        &self,
+        request: Request<pb::PrepareRequest>,
+    ) -> Result<Response<pb::PrepareReply>, Status> {
+        let author = AuthorId(id32("author", &request.into_inner().author)?);
+        let prepared = self.handler.prepare(author).await?;
+        Ok(Response::new(pb::PrepareReply {
+            mesh: bytes32(&prepared.mesh.0),
+            seq: prepared.seq,
+            prev: bytes32(&prepared.prev.0),
+            refs: prepared.refs.iter().map(|id| bytes32(&id.0)).collect(),
+            hlc: prepared.hlc.0,
+        }))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<pb::SubmitRequest>,
+    ) -> Result<Response<pb::SubmitReply>, Status> {
+        let statements = request.into_inner().statements;
+        if statements.is_empty() || statements.len() > SUBMIT_COUNT_MAX {
+            let why = format!("a submission has 1 to {SUBMIT_COUNT_MAX} statements");
+            return Err(Status::invalid_argument(why));
+        }
+        if let Some(long) = statements
+            .iter()
+            .find(|bytes| bytes.len() > STATEMENT_BYTES_MAX)
+        {
+            let why = format!(
+                "a statement has at most {STATEMENT_BYTES_MAX} bytes, one has {}",
+                long.len()
+            );
+            return Err(Status::invalid_argument(why));
+        }
+        let ids = self.handler.submit(statements).await?;
+        Ok(Response::new(pb::SubmitReply {
+            ids: ids.iter().map(|id| bytes32(&id.0)).collect(),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        _request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let notices = self.handler.watch().await?;
+        let notices = notices.map(|notice| {
+            let kind = match notice.kind {
+                NoticeKind::Intent => pb::NoticeKind::Intent,
+                NoticeKind::Reports => pb::NoticeKind::Reports,
+                NoticeKind::Peers => pb::NoticeKind::Peers,
+            };
+            Ok(pb::Notice {
+                version: notice.version,
+                kind: kind.into(),
+            })
+        });
+        Ok(Response::new(Box::pin(notices)))
+    }
+
+    async fn block(
+        &self,
+        request: Request<pb::BlockRequest>,
+    ) -> Result<Response<pb::BlockReply>, Status> {
+        let peers = ids32("peer", &request.into_inner().peers)?;
+        self.handler
+            .block(peers.into_iter().map(NodeId).collect())
+            .await?;
+        Ok(Response::new(pb::BlockReply {}))
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Refused { code, why } => {
+                let mut status = Self::new(Code::FailedPrecondition, cut(why));
+                if let Ok(code) = code.parse() {
+                    status.metadata_mut().insert(CODE_KEY, code);
+                }
+                status
+            }
+            Refusal::Denied { why } => Self::new(Code::PermissionDenied, cut(why)),
+            Refusal::Unavailable { why } => Self::new(Code::Unavailable, cut(why)),
+        }
+    }
+}
+
+/// Shortens a reason to what fits into a header.
+fn cut(mut why: String) -> String {
+    const WHY_BYTES_MAX: usize = 2000;
+    if why.len() > WHY_BYTES_MAX {
+        why.truncate(
+            (0..=WHY_BYTES_MAX)
+                .rev()
+                .find(|at| why.is_char_boundary(*at))
+                .unwrap_or(0),
+        );
+    }
+    why
+}

@@ -1,0 +1,402 @@
+//! The client against a fake agent, over a real Unix socket.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
+use lab_crdt_model::view::ReplicaView;
+use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId, Wall};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::*;
+
+#[derive(Clone, Default)]
+struct Fake {
+    refusal: Option<Refusal>,
+    submitted: Arc<Mutex<Vec<Bytes>>>,
+    blocked: Arc<Mutex<Vec<NodeId>>>,
+    is_deaf: bool,
+}
+
+impl Fake {
+    fn answer<T>(&self, value: T) -> Result<T, Refusal> {
+        self.refusal.clone().map_or(Ok(value), Err)
+    }
+}
+
+impl Handler for Fake {
+    async fn info(&self) -> Result<Info, Refusal> {
+        if self.is_deaf {
+            pending::<()>().await;
+        }
+        self.answer(info())
+    }
+
+    async fn view(&self, mask: ViewMask) -> Result<Box<ReplicaView>, Refusal> {
+        let mut view = view();
+        view.statement_count = u64::from(mask.history_count);
+        if mask.fields {
+            view.heads = vec![[1; 32]; 50_000];
+        }
+        self.answer(Box::new(view))
+    }
+
+    async fn prepare(&self, author: AuthorId) -> Result<Prepared, Refusal> {
+        self.answer(prepared(author))
+    }
+
+    async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
+        let ids = (0..statements.len())
+            .map(|i| StatementId([i as u8; 32]))
+            .collect();
+        self.submitted.lock().unwrap().extend(statements);
+        self.answer(ids)
+    }
+
+    async fn watch(&self) -> Result<Notices, Refusal> {
+        let notices = NoticeKind::ALL.map(|kind| Notice { version: 9, kind });
+        self.answer(Box::pin(tokio_stream::iter(notices)))
+    }
+
+    async fn block(&self, peers: Vec<NodeId>) -> Result<(), Refusal> {
+        *self.blocked.lock().unwrap() = peers;
+        self.answer(())
+    }
+}
+
+fn info() -> Info {
+    Info {
+        node: NodeId([1; 32]),
+        mesh: MeshId([2; 32]),
+        mesh_name: "home".into(),
+        version: "0.1.0".into(),
+        uptime_ms: 5,
+        allows_faults: true,
+        addresses: vec!["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
+        pid: 77,
+    }
+}
+
+fn view() -> ReplicaView {
+    ReplicaView {
+        mesh: MeshId([2; 32]),
+        mesh_name: "home".into(),
+        me: NodeId([1; 32]),
+        at: Wall(1),
+        uptime_ms: 2,
+        version: "0.1.0".into(),
+        digest: [0; 32],
+        register_digest: [0; 32],
+        heads: vec![],
+        statement_count: 0,
+        pending_count: 0,
+        members: vec![],
+        operators: vec![],
+        invites: vec![],
+        fields: vec![],
+        reports: vec![],
+        peers: vec![],
+        history: vec![],
+        refused: vec![],
+        issues: vec![],
+    }
+}
+
+fn prepared(author: AuthorId) -> Prepared {
+    Prepared {
+        author,
+        mesh: MeshId([2; 32]),
+        seq: 4,
+        prev: StatementId([3; 32]),
+        refs: vec![StatementId([5; 32]), StatementId([6; 32])],
+        hlc: Hlc(u64::MAX),
+    }
+}
+
+/// A fake agent on a socket and a runtime of its own; it stops, connections and all, when dropped.
+struct Running {
+    dir: TempDir,
+    runtime: Option<Runtime>,
+}
+
+impl Running {
+    fn start(fake: Fake) -> Self {
+        let mut running = Self {
+            dir: TempDir::new().unwrap(),
+            runtime: None,
+        };
+        running.restart(fake);
+        running
+    }
+
+    fn restart(&mut self, fake: Fake) {
+        self.stop();
+        let listener = std::os::unix::net::UnixListener::bind(self.socket()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(
+            async move {
+                let connections =
+                    UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
+                let server = Server::builder().add_service(service(fake));
+                server.serve_with_incoming(connections).await.unwrap();
+            },
+            &handle,
+        );
+        tasks.detach_all();
+        self.runtime = Some(runtime);
+    }
+
+    fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+            std::fs::remove_file(self.socket()).unwrap();
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("lab.sock")
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.socket()).await.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[tokio::test]
+async fn every_answer_arrives_as_it_was_given() {
+    let fake = Fake::default();
+    let running = Running::start(fake.clone());
+    let client = running.client().await;
+    let author = AuthorId([8; 32]);
+
+    assert_eq!(client.info().await.unwrap(), info());
+    assert_eq!(client.prepare(author).await.unwrap(), prepared(author));
+    assert_eq!(
+        client
+            .view(ViewMask::ALL.with_history(12))
+            .await
+            .unwrap()
+            .statement_count,
+        12
+    );
+    let statements = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    let ids = client.submit(statements.clone()).await.unwrap();
+    assert_eq!(ids, [StatementId([0; 32]), StatementId([1; 32])]);
+    assert_eq!(*fake.submitted.lock().unwrap(), statements);
+    client.block(&[NodeId([4; 32])]).await.unwrap();
+    assert_eq!(*fake.blocked.lock().unwrap(), [NodeId([4; 32])]);
+}
+
+#[tokio::test]
+async fn a_view_of_several_chunks_arrives_whole() {
+    let running = Running::start(Fake::default());
+
+    let view = running.client().await.view(ViewMask::ALL).await.unwrap();
+
+    assert_eq!(view.heads.len(), 50_000);
+}
+
+#[tokio::test]
+async fn a_largest_submission_passes_and_a_larger_one_is_not_delivered() {
+    let fake = Fake::default();
+    let running = Running::start(fake.clone());
+    let client = running.client().await;
+    let longest = Bytes::from(vec![7; STATEMENT_BYTES_MAX]);
+
+    let ids = client
+        .submit(vec![longest.clone(); SUBMIT_COUNT_MAX])
+        .await
+        .unwrap();
+    assert_eq!(ids.len(), SUBMIT_COUNT_MAX);
+    fake.submitted.lock().unwrap().clear();
+
+    let too_long = Bytes::from(vec![7; STATEMENT_BYTES_MAX + 1]);
+    for bad in [
+        vec![],
+        vec![Bytes::new(); SUBMIT_COUNT_MAX + 1],
+        vec![too_long],
+    ] {
+        let error = client.submit(bad).await.unwrap_err();
+        assert!(matches!(error, ClientError::Protocol { .. }), "{error:?}");
+    }
+    assert!(fake.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn notices_arrive_in_order_and_end() {
+    let running = Running::start(Fake::default());
+
+    let notices = running.client().await.watch().await.unwrap();
+    let notices: Vec<_> = notices.collect().await;
+
+    let kinds: Vec<_> = notices.into_iter().map(|n| n.unwrap().kind).collect();
+    assert_eq!(kinds, NoticeKind::ALL);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_code_and_words() {
+    let refusal = Refusal::Refused {
+        code: "M042".into(),
+        why: "not \"yours\": größer\nthan 5 %".into(),
+    };
+    let running = Running::start(Fake {
+        refusal: Some(refusal.clone()),
+        ..Fake::default()
+    });
+    let client = running.client().await;
+
+    for error in [
+        client.info().await.unwrap_err(),
+        client.view(ViewMask::ALL).await.unwrap_err(),
+        client
+            .submit(vec![Bytes::from_static(b"x")])
+            .await
+            .unwrap_err(),
+    ] {
+        let ClientError::Refused { code, why } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(Refusal::Refused { code, why }, refusal);
+    }
+}
+
+#[tokio::test]
+async fn an_endless_reason_is_cut_at_a_character() {
+    let refusal = Refusal::Refused {
+        code: "M001".into(),
+        why: "ü".repeat(100_000),
+    };
+    let running = Running::start(Fake {
+        refusal: Some(refusal),
+        ..Fake::default()
+    });
+
+    let error = running.client().await.info().await.unwrap_err();
+
+    let ClientError::Refused { why, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(why, "ü".repeat(1000));
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_told_so() {
+    let refusal = Refusal::Denied {
+        why: "uid 1000 is not in group lab".into(),
+    };
+    let running = Running::start(Fake {
+        refusal: Some(refusal),
+        ..Fake::default()
+    });
+
+    let error = running.client().await.info().await.unwrap_err();
+
+    let ClientError::Denied { why } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(why, "uid 1000 is not in group lab");
+}
+
+#[tokio::test]
+async fn an_absent_or_dead_socket_is_an_agent_that_does_not_run() {
+    let dir = TempDir::new().unwrap();
+    let absent = dir.path().join("absent.sock");
+    let dead = dir.path().join("dead.sock");
+    drop(UnixListener::bind(&dead).unwrap());
+
+    for socket in [absent, dead] {
+        let error = Client::connect(&socket).await.unwrap_err();
+        assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn something_else_behind_the_socket_is_no_agent() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("other.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _gone = stream
+                .write_all(b"220 mail.example ESMTP ready for your commands\r\n")
+                .await;
+        }
+    });
+
+    let outcome = match Client::connect(&socket).await {
+        Ok(client) => client.info().await.map(|_info| ()),
+        Err(error) => Err(error),
+    };
+
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ClientError::Protocol { .. } | ClientError::Unanswered { .. }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_in_mid_call_leaves_it_unanswered() {
+    let mut running = Running::start(Fake {
+        is_deaf: true,
+        ..Fake::default()
+    });
+    let client = running.client().await;
+
+    let (answer, ()) = tokio::join!(client.info(), async {
+        tokio::task::yield_now().await;
+        running.stop();
+    });
+
+    assert_is_gone(&answer.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_client_finds_an_agent_that_was_restarted() {
+    let mut running = Running::start(Fake::default());
+    let client = running.client().await;
+    client.info().await.unwrap();
+
+    running.stop();
+    assert_is_gone(&client.info().await.unwrap_err());
+    assert_is_gone(&client.info().await.unwrap_err());
+    running.restart(Fake::default());
+
+    assert_eq!(client.info().await.unwrap(), info());
+}
+
+fn assert_is_gone(error: &ClientError) {
+    assert!(
+        matches!(
+            error,
+            ClientError::Unanswered { .. } | ClientError::NotRunning { .. }
+        ),
+        "{error:?}"
+    );
+}

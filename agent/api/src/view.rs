@@ -1,0 +1,172 @@
+//! A replica's view as a stream of chunks.
+//!
+//! ```text
+//! chunk*       joined:  version u8 = 1 | postcard of ReplicaView
+//! ```
+
+use bytes::Bytes;
+use lab_crdt_model::view::ReplicaView;
+
+/// Version of the encoding; the first byte of the stream.
+pub const VIEW_VERSION: u8 = 1;
+/// Longest chunk, bytes.
+pub const VIEW_CHUNK_BYTES: usize = 1 << 20;
+/// Longest view, bytes: 10,000 nodes with 100 fields each of 300 bytes. A longer one is refused on both sides.
+const VIEW_BYTES_MAX: usize = 512 << 20;
+
+/// Why a stream of chunks is not a view. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ViewDecodeError {
+    /// More bytes than any view has.
+    #[error("the view is longer than {VIEW_BYTES_MAX} bytes")]
+    TooLong,
+    /// The stream was empty.
+    #[error("the view is empty")]
+    Empty,
+    /// Written by a later program.
+    #[error(
+        "the view has format {0}, this program reads format {VIEW_VERSION}: update this program"
+    )]
+    Version(u8),
+    /// Not a view, or cut off.
+    #[error("the view is damaged or cut off")]
+    Damaged,
+}
+
+/// Cuts a view into chunks of at most [`VIEW_CHUNK_BYTES`]. Views longer than 512 MiB give no chunks.
+pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
+    let Ok(bytes) = postcard::to_extend(view, vec![VIEW_VERSION]) else {
+        return Vec::new();
+    };
+    if bytes.len() > VIEW_BYTES_MAX {
+        return Vec::new();
+    }
+    let mut rest = Bytes::from(bytes);
+    let mut chunks = Vec::with_capacity(rest.len().div_ceil(VIEW_CHUNK_BYTES));
+    while !rest.is_empty() {
+        chunks.push(rest.split_to(rest.len().min(VIEW_CHUNK_BYTES)));
+    }
+    chunks
+}
+
+/// Puts chunks back together.
+#[derive(Debug, Default)]
+pub struct ViewDecoder {
+    bytes: Vec<u8>,
+}
+
+impl ViewDecoder {
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// When the whole would be longer than any view.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), ViewDecodeError> {
+        if self.bytes.len().saturating_add(chunk.len()) > VIEW_BYTES_MAX {
+            return Err(ViewDecodeError::TooLong);
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// Reads the view after the last chunk.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one view of the version this program reads.
+    pub fn finish(self) -> Result<ReplicaView, ViewDecodeError> {
+        let (&version, body) = self.bytes.split_first().ok_or(ViewDecodeError::Empty)?;
+        if version != VIEW_VERSION {
+            return Err(ViewDecodeError::Version(version));
+        }
+        match postcard::take_from_bytes(body) {
+            Ok((view, [])) => Ok(view),
+            Ok(_) | Err(_) => Err(ViewDecodeError::Damaged),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lab_crdt_model::view::{MemberState, MemberView, Role};
+    use lab_crdt_model::{Hlc, MeshId, NodeId, StatementId, Wall};
+
+    use super::*;
+
+    pub(crate) fn view(members: u32) -> ReplicaView {
+        ReplicaView {
+            mesh: MeshId([1; 32]),
+            mesh_name: "home".into(),
+            me: NodeId([2; 32]),
+            at: Wall(5),
+            uptime_ms: 7,
+            version: "0.1.0".into(),
+            digest: [3; 32],
+            register_digest: [4; 32],
+            heads: vec![[5; 32]],
+            statement_count: 6,
+            pending_count: 0,
+            members: (0..members)
+                .map(|i| MemberView {
+                    node: NodeId([i as u8; 32]),
+                    name: format!("node-{i}"),
+                    role: Role::Node,
+                    state: MemberState::Member,
+                    labels: vec!["role=web".into()],
+                    join: StatementId([i as u8; 32]),
+                    joined_at: Hlc(9),
+                    not_after: None,
+                })
+                .collect(),
+            operators: vec![],
+            invites: vec![],
+            fields: vec![],
+            reports: vec![],
+            peers: vec![],
+            history: vec![],
+            refused: vec![],
+            issues: vec![],
+        }
+    }
+
+    fn decode(chunks: &[Bytes]) -> Result<ReplicaView, ViewDecodeError> {
+        let mut decoder = ViewDecoder::default();
+        for chunk in chunks {
+            decoder.push(chunk)?;
+        }
+        decoder.finish()
+    }
+
+    #[test]
+    fn a_view_of_many_chunks_reads_back() {
+        let view = view(20_000);
+
+        let chunks = encode_view(&view);
+
+        assert!(chunks.len() > 1);
+        assert!(
+            chunks
+                .iter()
+                .all(|c| c.len() <= VIEW_CHUNK_BYTES && !c.is_empty())
+        );
+        assert_eq!(decode(&chunks), Ok(view));
+    }
+
+    #[test]
+    fn a_cut_or_longer_or_newer_view_is_refused() {
+        let whole = encode_view(&view(3))[0].clone();
+
+        assert_eq!(decode(&[]), Err(ViewDecodeError::Empty));
+        for end in 1..whole.len() {
+            assert_eq!(
+                decode(&[whole.slice(..end)]),
+                Err(ViewDecodeError::Damaged),
+                "{end}"
+            );
+        }
+        assert_eq!(
+            decode(&[whole.clone(), Bytes::from_static(b"x")]),
+            Err(ViewDecodeError::Damaged)
+        );
+        let newer = [&[2], &whole[1..]].concat();
+        assert_eq!(decode(&[newer.into()]), Err(ViewDecodeError::Version(2)));
+    }
+}

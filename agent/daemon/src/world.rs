@@ -1,0 +1,307 @@
+//! The real world, as the agent's contract sees it: outputs are carried out, and what happens becomes inputs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab_agent_core::{
+    Command, CommandId, Deadline, Effect, EffectId, EffectResult, Event, Input, LinkState, Output,
+    Reply,
+};
+use lab_agent_store::Store;
+use lab_crdt_model::Now;
+use lab_mesh_net::{Net, NetEvent, NetEvents};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::clock;
+use crate::effect::Effects;
+use crate::error::WorldError;
+use crate::serve::Ask;
+use crate::store_writer::StoreWriter;
+
+/// Longest nap. It bounds how late a laptop notices that it slept, and feeds the watchdogs.
+const NAP_MAX: Duration = Duration::from_secs(5);
+/// Most questions that wait for the agent's answer; further ones wait on their channel.
+const REPLIES_MAX: usize = 256;
+
+/// Everything an agent is wired to.
+pub(crate) struct World {
+    net: Net,
+    events: NetEvents,
+    store: StoreWriter,
+    effects: EffectRunner,
+    asks: mpsc::Receiver<Ask>,
+    replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    next_command: u64,
+    addresses: watch::Sender<Vec<SocketAddr>>,
+    /// What happened and is not yet told to the agent.
+    ready: VecDeque<Input>,
+    /// What the agent told and nobody took yet. Taken once a turn.
+    told: Vec<Told>,
+    nap_max: Duration,
+}
+
+/// What may interest whoever drives the loop.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// In the agent's words.
+    Event(Event),
+    /// A link is being opened.
+    Dialling {
+        /// To whom.
+        peer: lab_crdt_model::NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
+    /// A link could not be opened.
+    DialFailed {
+        /// To whom.
+        peer: lab_crdt_model::NodeId,
+        /// Why.
+        why: String,
+    },
+}
+
+impl World {
+    pub(crate) fn new(
+        (net, events): (Net, NetEvents),
+        store: Store,
+        effects: Effects,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Self {
+        let (addresses, _) = watch::channel(net.addresses());
+        Self {
+            net,
+            events,
+            store: StoreWriter::new(store),
+            effects: EffectRunner::new(effects),
+            asks,
+            replies: BTreeMap::new(),
+            next_command: 1,
+            addresses,
+            ready: VecDeque::new(),
+            told: Vec::new(),
+            nap_max: NAP_MAX,
+        }
+    }
+
+    /// Never naps longer than this.
+    pub(crate) fn nap_at_most(&mut self, most: Duration) {
+        self.nap_max = most.min(NAP_MAX);
+    }
+
+    /// Where the agent can be dialled, as it changes.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.addresses.subscribe()
+    }
+
+    /// Takes what was told since the last call.
+    pub(crate) fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Whether everything the agent wanted to keep is durable, or was answered otherwise.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.store.is_idle() && self.ready.is_empty()
+    }
+
+    /// Both clocks.
+    pub(crate) fn now(&self) -> Now {
+        clock::now()
+    }
+
+    /// Puts a question to the agent at its next turn.
+    pub(crate) fn ask(&mut self, command: Command) -> oneshot::Receiver<Reply> {
+        let (reply, answer) = oneshot::channel();
+        let input = self.take_ask(Ask { command, reply });
+        self.ready.push_back(input);
+        answer
+    }
+
+    /// Does what the agent asks.
+    pub(crate) fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send {
+                to,
+                channel,
+                lane,
+                bytes,
+            } => self.net.send(to, channel, lane, bytes),
+            Output::Dial {
+                peer,
+                channel,
+                addresses,
+            } => {
+                self.told.push(Told::Dialling {
+                    peer,
+                    addresses: addresses.clone(),
+                });
+                self.net.dial(peer, channel, addresses);
+            }
+            Output::Hangup { peer, channel, why } => self.net.hangup(peer, channel, why),
+            Output::Admit(members) => self.net.admit(members),
+            Output::Store { id, batch } => self.store.push(id, batch),
+            Output::Run { id, effect } => self.effects.push(id, effect),
+            Output::Reply { id, reply } => {
+                if let Some(waiting) = self.replies.remove(&id) {
+                    // Whoever asked may have given up.
+                    let _unheard = waiting.send(reply);
+                }
+            }
+            Output::Tell(event) => self.told.push(Told::Event(event)),
+        }
+    }
+
+    /// Waits for what happens next; `None` if nothing did within a nap.
+    pub(crate) async fn next(
+        &mut self,
+        deadline: Option<Deadline>,
+    ) -> Result<Option<Input>, WorldError> {
+        if let Some(input) = self.ready.pop_front() {
+            return Ok(Some(input));
+        }
+        let at = deadline.map(|deadline| deadline.at);
+        let nap = clock::nap_until(at, clock::mono(), self.nap_max);
+        let is_open = !self.store.is_full();
+        tokio::select! {
+            written = self.store.next() => {
+                let written = written.map_err(|e| WorldError::Panicked { what: "the store", source: e })?;
+                let result = written.result.map_err(|e| crate::error::chain(&e));
+                self.ready.extend(
+                    written.ids.into_iter().map(|id| Input::Stored { id, result: result.clone() }),
+                );
+                Ok(self.ready.pop_front())
+            }
+            done = self.effects.next() => {
+                let (id, result) =
+                    done.map_err(|e| WorldError::Panicked { what: "an effect", source: e })?;
+                Ok(Some(Input::Done { id, result }))
+            }
+            event = self.events.recv(), if is_open => {
+                let event = event.ok_or(WorldError::NetEnded)?;
+                Ok(Some(self.happened(event)))
+            }
+            Some(ask) = self.asks.recv(), if is_open && self.replies.len() < REPLIES_MAX => {
+                Ok(Some(self.take_ask(ask)))
+            }
+            () = tokio::time::sleep(nap) => {
+                Ok(at.is_some_and(|at| clock::mono() >= at).then_some(Input::Wake))
+            }
+        }
+    }
+
+    /// Closes what is open: every link, then the store. What is not durable yet is given up.
+    pub(crate) async fn close(self) {
+        drop(self.asks);
+        self.net.close().await;
+        if let Some(store) = self.store.into_store() {
+            let closed = spawn_blocking(move || store.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::warn!(
+                    why = crate::error::chain(&error),
+                    "the store was not closed cleanly"
+                );
+            }
+        }
+    }
+
+    fn happened(&mut self, event: NetEvent) -> Input {
+        match event {
+            NetEvent::Up {
+                peer,
+                channel,
+                address,
+            } => Input::Link {
+                peer,
+                channel,
+                state: LinkState::Up { address },
+            },
+            NetEvent::Down { peer, channel, why } => Input::Link {
+                peer,
+                channel,
+                state: LinkState::Down { why },
+            },
+            NetEvent::DialFailed { peer, channel, why } => {
+                self.told.push(Told::DialFailed {
+                    peer,
+                    why: why.clone(),
+                });
+                Input::Link {
+                    peer,
+                    channel,
+                    state: LinkState::DialFailed { why },
+                }
+            }
+            NetEvent::Frame {
+                from,
+                channel,
+                lane,
+                bytes,
+            } => Input::Frame {
+                from,
+                channel,
+                lane,
+                bytes,
+            },
+            NetEvent::Found { peer, addresses } => Input::Found { peer, addresses },
+            NetEvent::Addresses(addresses) => {
+                self.addresses.send_replace(addresses.clone());
+                Input::Addresses(addresses)
+            }
+        }
+    }
+
+    fn take_ask(&mut self, ask: Ask) -> Input {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        if let Command::Block { peers } = &ask.command {
+            // The agent stops dialling them; the driver closes what is open and takes no more.
+            self.net.block(peers.iter().copied().collect());
+        }
+        self.replies.retain(|_, waiting| !waiting.is_closed());
+        self.replies.insert(id, ask.reply);
+        Input::Command {
+            id,
+            command: ask.command,
+        }
+    }
+}
+
+/// Runs effects on a blocking thread, one at a time, in order. The agent asks for few at once.
+struct EffectRunner {
+    effects: Arc<Effects>,
+    waiting: VecDeque<(EffectId, Effect)>,
+    busy: Option<JoinHandle<(EffectId, EffectResult)>>,
+}
+
+impl EffectRunner {
+    fn new(effects: Effects) -> Self {
+        Self {
+            effects: Arc::new(effects),
+            waiting: VecDeque::new(),
+            busy: None,
+        }
+    }
+
+    fn push(&mut self, id: EffectId, effect: Effect) {
+        self.waiting.push_back((id, effect));
+    }
+
+    /// Waits for the next result; for ever if there is none to come. Nothing is lost if the wait is given up.
+    async fn next(&mut self) -> Result<(EffectId, EffectResult), tokio::task::JoinError> {
+        if self.busy.is_none()
+            && let Some((id, effect)) = self.waiting.pop_front()
+        {
+            let effects = Arc::clone(&self.effects);
+            self.busy = Some(spawn_blocking(move || (id, effects.run(effect))));
+        }
+        let Some(busy) = &mut self.busy else {
+            return std::future::pending().await;
+        };
+        let done = busy.await;
+        self.busy = None;
+        done
+    }
+}
