@@ -1,0 +1,677 @@
+//! The command line: every command, flag and help text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+/// One program on every machine: what you want, what is, and the way from one to the other
+#[derive(Parser, Debug)]
+#[command(
+    name = "lab",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = false
+)]
+#[command(after_help = "\
+Examples:
+  lab init --name home               make a mesh on this machine
+  lab token create --label role=web  a one-time token for the next machine
+  lab join lab1…                     join with it
+  lab label add canary -t nuc2       change what a machine is
+  lab plan -f lab.yaml               what these declarations would change
+  lab apply -f lab.yaml              make it so, and watch
+  lab status                         how every machine stands")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Data directory of the agent [env: LAB_DATA]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Socket of the agent [env: LAB_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Key file that signs changes [env: LAB_KEY]
+    #[arg(id = "key-file", long = "key", global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Form of the result on standard output
+    #[arg(short, long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
+    pub(crate) color: ColorWhen,
+    /// Never ask; a question without -y is refused with exit code 6
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+    /// Answer yes to questions
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+}
+
+/// The form of a result.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// Columns for people
+    Table,
+    /// More columns
+    Wide,
+    /// One JSON envelope
+    Json,
+    /// The same envelope as YAML
+    Yaml,
+    /// One JSON object per line
+    Ndjson,
+    /// Only names
+    Name,
+}
+
+/// When to colour.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Make a mesh on this machine
+    #[command(after_help = "\
+Examples:
+  sudo lab init --name home
+  lab init --name test --data ./n1 --words-file ./root.words -y   without questions")]
+    Init(InitArgs),
+    /// Join a mesh with a token
+    #[command(after_help = "\
+Examples:
+  sudo lab join lab1q…            a pasted token
+  sudo lab join LAB1-9ZK4X-…      a typed token; the mesh is found on the local network
+  lab join --token-file -         the token from standard input, out of sight of `ps`")]
+    Join(JoinArgs),
+    /// Make, list and revoke join tokens
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Show machines, take one out of the mesh
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// Show and change who may change things
+    #[command(subcommand)]
+    Operator(OperatorVerb),
+    /// Show and change labels of machines
+    #[command(subcommand)]
+    Label(LabelVerb),
+    /// Show which machines a query selects, and why
+    #[command(
+        visible_alias = "show",
+        after_help = "\
+Examples:
+  lab target role=web and site=home
+  lab target '@prod except @canary' --why
+  lab target nuc1,nuc2 -o name"
+    )]
+    Target(TargetArgs),
+    /// Show what declarations would change, or what is still on its way
+    #[command(after_help = "\
+Examples:
+  lab plan -f lab.yaml           what these declarations would change
+  lab plan -f lab/ -t role=web   only what touches these machines
+  lab plan                       what the mesh knows and machines have not done yet
+  lab plan -f lab/ --exit-code   exit 2 when there is something to do")]
+    Plan(PlanArgs),
+    /// Make declarations effective and watch the machines take them on
+    #[command(after_help = "\
+Examples:
+  lab apply -f lab.yaml
+  lab apply -f lab/ -y --timeout 2m    in scripts; exit 4 when machines stay silent
+  lab apply                            only watch what is still on its way")]
+    Apply(ApplyArgs),
+    /// Show the effective config of a machine and where each value comes from
+    #[command(after_help = "\
+Examples:
+  lab explain nuc1
+  lab explain nuc1 nginx::worker_processes")]
+    Explain(ExplainArgs),
+    /// Show how every machine stands
+    #[command(after_help = "\
+Examples:
+  lab status
+  lab status role=web and not @canary
+  lab status --exit-code -q       for monitoring: exit 2 when something is not ok")]
+    Status(StatusArgs),
+    /// Show who changed what and when
+    #[command(after_help = "\
+Examples:
+  lab history -n 5
+  lab history nuc1                changes that touch a name, path or label")]
+    History(HistoryArgs),
+    /// Check this machine and its replica
+    Doctor(DoctorArgs),
+    /// Run the agent of this machine
+    #[command(subcommand)]
+    Agent(AgentVerb),
+    /// Take away what was given: a machine, an operator or a token
+    #[command(after_help = "\
+Examples:
+  lab revoke pi1
+  lab revoke bob
+  lab revoke 4f2a91c07be3d815")]
+    Revoke(RevokeArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  lab completion bash > /etc/bash_completion.d/lab
+  lab completion zsh > ~/.zfunc/_lab")]
+    Completion(CompletionArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Name of the mesh
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Name of this machine; its host name if left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Who you are: the name of the first admin; your login name if left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) admin: Option<String>,
+    /// Label of this machine; repeat for more
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// Write the 24 words of the root key to this new file instead of showing them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
+    /// Keep the admin key without a passphrase
+    #[arg(long)]
+    pub(crate) no_passphrase: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JoinArgs {
+    /// The token; `-` reads it from standard input
+    #[arg(value_name = "TOKEN", required_unless_present = "token_file")]
+    pub(crate) token: Option<String>,
+    /// Read the token from a file; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Join as a person's laptop, when a typed token does not say it
+    #[arg(long)]
+    pub(crate) laptop: bool,
+    /// With a laptop: keep its key without a passphrase
+    #[arg(long)]
+    pub(crate) no_passphrase: bool,
+    /// Ask this member first, as node:ID@IP:PORT; repeat for more
+    #[arg(long, value_name = "NODE@ADDRESS")]
+    pub(crate) via: Vec<String>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Do not look for members on the local network
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+    /// Give up after this long
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub(crate) timeout: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TokenVerb {
+    /// Make a join token
+    #[command(after_help = "\
+Examples:
+  lab token create --label role=web --label site=attic --ttl 30m
+  lab token create nuc4 --typed          a short one to type on a console
+  lab token create --role laptop --qr    for a person's laptop")]
+    Create(TokenCreateArgs),
+    /// List join tokens
+    List,
+    /// Make a token useless; who joined with it stays
+    Revoke(TokenRevokeArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenCreateArgs {
+    /// Name that the machine will have; its host name if left out
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Label that the machine will have; repeat for more
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// How long it can be used; at most 7d
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) ttl: String,
+    /// What will join
+    #[arg(long, value_enum, value_name = "ROLE", default_value_t = RoleArg::Node)]
+    pub(crate) role: RoleArg,
+    /// Who must see the join: `any` member, or `one` (this machine, or one=NODE)
+    #[arg(long, value_name = "WHO", default_value = "any")]
+    pub(crate) witness: String,
+    /// How many may join with it
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) uses: u32,
+    /// A person must confirm the join as well: lab node confirm
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// With --role laptop: what its user may do
+    #[arg(long = "right", value_name = "RIGHT", value_delimiter = ',')]
+    pub(crate) rights: Vec<String>,
+    /// With --role laptop: only paths below this; repeat for more
+    #[arg(long = "scope", value_name = "PATH")]
+    pub(crate) scopes: Vec<String>,
+    /// With --role laptop: how long it stays a member after joining
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    pub(crate) lease: String,
+    /// A short token to type
+    #[arg(long)]
+    pub(crate) typed: bool,
+    /// Also show it as a QR code
+    #[arg(long)]
+    pub(crate) qr: bool,
+}
+
+/// What joins.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RoleArg {
+    /// A machine of the fleet
+    Node,
+    /// A person's device: a replica without config of its own
+    Laptop,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenRevokeArgs {
+    /// The token's id as `lab token list` shows it; a beginning is enough if only one fits
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeVerb {
+    /// List machines
+    List(QueryArgs),
+    /// Show everything about one machine
+    Show(NodeNameArgs),
+    /// Confirm that a machine that joined may be a member
+    Confirm(NodeNameArgs),
+    /// Take a machine out of the mesh (the same as `lab revoke`)
+    Rm(NodeNameArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeNameArgs {
+    /// Its name, or its id as node:…
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueryArgs {
+    /// Which machines; all if left out
+    #[arg(value_name = "QUERY")]
+    pub(crate) query: Vec<String>,
+    /// Accept keys, groups and names that nobody has
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum OperatorVerb {
+    /// List who may change things
+    List,
+    /// Make a key on this device and print its public half
+    Key(OperatorKeyArgs),
+    /// Allow a key to change things
+    #[command(after_help = "\
+Examples:
+  lab operator key --name bob                        on bob's device
+  lab operator add bob key:k3f9… --right labels,config
+  lab operator add ci key:… --scope on/role=web --ttl 90d")]
+    Add(OperatorAddArgs),
+    /// Take an operator's rights away (the same as `lab revoke`)
+    Rm(OperatorRmArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OperatorKeyArgs {
+    /// Who the key belongs to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Keep it without a passphrase
+    #[arg(long)]
+    pub(crate) no_passphrase: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OperatorAddArgs {
+    /// The person or device
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its public key, as key:…
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// What it may do
+    #[arg(
+        long = "right",
+        value_name = "RIGHT",
+        value_delimiter = ',',
+        default_value = "labels,config,invite"
+    )]
+    pub(crate) rights: Vec<String>,
+    /// Only paths below this; repeat for more
+    #[arg(long = "scope", value_name = "PATH")]
+    pub(crate) scopes: Vec<String>,
+    /// Until when: a length of time from now
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OperatorRmArgs {
+    /// Its name or key
+    #[arg(value_name = "OPERATOR")]
+    pub(crate) operator: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum LabelVerb {
+    /// List labels in use and what hangs on them
+    List,
+    /// Show one label: who has it and what it gives
+    Show(LabelShowArgs),
+    /// Put labels on machines
+    #[command(after_help = "\
+Examples:
+  lab label add canary -t nuc2
+  lab label add role=web site=attic -t 'nuc1,nuc2'")]
+    Add(LabelChangeArgs),
+    /// Take labels off machines
+    #[command(after_help = "\
+Examples:
+  lab label rm canary -t @canary
+  lab label rm role=web -t nuc1 --dry-run")]
+    Rm(LabelChangeArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelShowArgs {
+    /// The label, or a key
+    #[arg(value_name = "LABEL")]
+    pub(crate) label: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelChangeArgs {
+    /// The labels
+    #[arg(value_name = "LABEL", required = true)]
+    pub(crate) labels: Vec<String>,
+    /// Which machines
+    #[arg(short, long, value_name = "QUERY")]
+    pub(crate) target: String,
+    /// Only show what it would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take over labels that a declaration file owns
+    #[arg(long)]
+    pub(crate) take: bool,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TargetArgs {
+    /// The query
+    #[arg(value_name = "QUERY", required = true)]
+    pub(crate) query: Vec<String>,
+    /// Show which part of the query matched
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// Accept keys, groups and names that nobody has
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+    /// Exit 2 when there is something to do
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScopeArgs {
+    /// A declaration file, or a directory of .yaml files; repeat for more
+    #[arg(short, long = "file", value_name = "PATH")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Which machines to look at; all if left out
+    #[arg(short, long, value_name = "QUERY")]
+    pub(crate) target: Option<String>,
+    /// Take over fields below this path from their owner; repeat for more
+    #[arg(long, value_name = "PATH")]
+    pub(crate) take: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+    /// How long to watch
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) timeout: String,
+    /// Do not watch
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The machine
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Only this key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+    /// List machines that are ok too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Exit 2 when something is not ok
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Only changes that touch this name, path or label
+    #[arg(value_name = "WORD")]
+    pub(crate) word: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    pub(crate) count: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Exit 2 on warnings and failures
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AgentVerb {
+    /// Run the agent in the foreground
+    #[command(after_help = "\
+Examples:
+  sudo lab agent run
+  lab agent run --data ./n1 --bind 127.0.0.1:7001 --root ./n1/root --no-lan")]
+    Run(AgentRunArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AgentRunArgs {
+    /// Address to listen on; repeat for more
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) bind: Vec<SocketAddr>,
+    /// Directory under which files are written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Config file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Do not use the local network to find members
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+    /// What to log: error, warn, info, debug, or a filter
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Accept simulated faults over the socket, for tests and the demo
+    #[arg(long)]
+    pub(crate) allow_faults: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RevokeArgs {
+    /// A machine, an operator or a token
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// The whole command line as clap sees it, with examples before the options everywhere.
+pub(crate) fn command() -> clap::Command {
+    examples_first(Cli::command())
+}
+
+fn examples_first(command: clap::Command) -> clap::Command {
+    const TEMPLATE: &str =
+        "{about-with-newline}\n{usage-heading} {usage}\n{after-help}\n\n{all-args}";
+    command
+        .help_template(TEMPLATE)
+        .mut_subcommands(examples_first)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        let matches = command().try_get_matches_from([&["lab"], words].concat())?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn trailing_words_of_a_read_are_one_query() {
+        let cli = parse(&["status", "role=web", "and", "not", "@canary", "-o", "json"]).unwrap();
+        let Verb::Status(args) = cli.verb else {
+            panic!("status")
+        };
+        assert_eq!(args.query.query.join(" "), "role=web and not @canary");
+        assert_eq!(cli.global.output, Format::Json);
+    }
+
+    #[test]
+    fn a_change_of_labels_needs_a_target() {
+        assert!(parse(&["label", "add", "canary"]).is_err());
+        assert!(parse(&["label", "add", "-t", "nuc1"]).is_err());
+        assert!(parse(&["label", "add", "canary", "role=web", "-t", "nuc1"]).is_ok());
+    }
+
+    #[test]
+    fn every_help_text_fits_a_terminal_and_ends_without_a_full_stop() {
+        fn walk(command: &clap::Command) {
+            let about = command
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(!about.is_empty(), "{}", command.get_name());
+            assert!(!about.ends_with('.') && about.len() < 90, "{about}");
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&command());
+    }
+
+    #[test]
+    fn no_argument_of_a_command_hides_a_global_flag() {
+        for words in [
+            "init --name home --node n --admin a --label x --words-file f --no-passphrase",
+            "join lab1x --laptop --via x --bind 127.0.0.1:1 --no-lan --timeout 1s",
+            "join --token-file -",
+            "token create nuc4 --label x --ttl 1h --role laptop --witness one --uses 2 --typed --qr",
+            "token list",
+            "token revoke ab",
+            "node list role=web",
+            "node show n",
+            "node confirm n",
+            "node rm n",
+            "operator list",
+            "operator key --name n",
+            "operator add n key:x --right labels --scope on --ttl 1h",
+            "operator rm n",
+            "label list",
+            "label show x",
+            "label add x -t all --dry-run --take -m why",
+            "label rm x -t all",
+            "target all --why --allow-unknown",
+            "show all",
+            "plan -f x -t all --take on --exit-code",
+            "apply -f x -t all --take on --timeout 1s --no-wait -m why",
+            "explain n key",
+            "status all -a --exit-code",
+            "history word -n 3",
+            "doctor --exit-code",
+            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --log info --allow-faults",
+            "revoke n -m why",
+            "completion bash",
+        ] {
+            let globals = "--data d --socket s --key k -o json -q --color never --no-input -y";
+            let all: Vec<_> = words.split(' ').chain(globals.split(' ')).collect();
+            let cli = parse(&all).unwrap_or_else(|error| panic!("{words}: {error}"));
+            assert_eq!(cli.global.key, Some("k".into()), "{words}");
+            assert!(
+                cli.global.yes && cli.global.quiet && cli.global.no_input,
+                "{words}"
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! One file per verb: reads arguments, asks the agent, builds a view, shows it.
+
+mod agent;
+mod apply;
+mod completion;
+mod doctor;
+mod explain;
+mod history;
+mod init;
+mod join;
+mod label;
+mod node;
+mod operator;
+mod plan;
+mod revoke;
+mod status;
+mod target;
+mod token;
+
+use crate::args::{Cli, Global, Verb};
+use crate::error::{CommandError, Exit};
+use crate::print::{Envelope, Report};
+use crate::ui::Ui;
+
+/// What every command gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    /// The flags that every command takes.
+    pub(crate) global: &'a Global,
+    /// The way out.
+    pub(crate) ui: &'a Ui,
+}
+
+impl Context<'_> {
+    /// Shows a result and ends with `exit`.
+    pub(crate) fn finish(&self, report: &dyn Report, mut envelope: Envelope, exit: Exit) -> Exit {
+        envelope.exit = Some(exit);
+        self.ui.show(report, &envelope);
+        exit
+    }
+}
+
+/// Runs a command to its exit code. Failures are shown here, and only here.
+pub(crate) fn main(cli: Cli) -> Exit {
+    let ui = Ui::new(&cli.global);
+    match block_on(cli, &ui) {
+        Ok(exit) => exit,
+        Err(error) => {
+            ui.fail(&error);
+            error.exit
+        }
+    }
+}
+
+fn block_on(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
+    let Cli { global, verb } = cli;
+    let context = Context {
+        global: &global,
+        ui,
+    };
+    if let Verb::Completion(args) = &verb {
+        return Ok(completion::run(context, args));
+    }
+    let verb = match verb {
+        Verb::Agent(args) => return agent::run(context, args),
+        other => other,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            CommandError::new(Exit::Failed, "C005", "start the program").because(&error)
+        })?;
+    runtime.block_on(run(context, verb))
+}
+
+async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
+    match verb {
+        Verb::Init(args) => init::run(context, args),
+        Verb::Join(args) => join::run(context, args).await,
+        Verb::Token(verb) => token::run(context, verb).await,
+        Verb::Node(verb) => node::run(context, verb).await,
+        Verb::Operator(verb) => operator::run(context, verb).await,
+        Verb::Label(verb) => label::run(context, verb).await,
+        Verb::Target(args) => target::run(context, args).await,
+        Verb::Plan(args) => plan::run(context, args).await,
+        Verb::Apply(args) => apply::run(context, args).await,
+        Verb::Explain(args) => explain::run(context, args).await,
+        Verb::Status(args) => status::run(context, args).await,
+        Verb::History(args) => history::run(context, args).await,
+        Verb::Doctor(args) => doctor::run(context, args).await,
+        Verb::Revoke(args) => revoke::run(context, &args.name, args.message.as_deref()).await,
+        Verb::Agent(_) | Verb::Completion(_) => Ok(Exit::Done),
+    }
+}

@@ -1,0 +1,117 @@
+//! `lab explain`: the effective config of a machine and where each value comes from.
+
+use lab_crdt_config::{Claim, Explanation, Line, LineState};
+use serde_json::{Value as Json, json};
+
+use super::Context;
+use super::node::find;
+use crate::args::ExplainArgs;
+use crate::error::{CommandError, Exit};
+use crate::print::{Report, Style, hex, safe};
+use crate::session::Session;
+
+/// Shows it; ends with 7 if what was asked for is in conflict.
+pub(super) async fn run(context: Context<'_>, args: ExplainArgs) -> Result<Exit, CommandError> {
+    let session = Session::open(context.global, context.ui).await?;
+    let picture = session.picture().await?;
+    let machine = find(&picture, &args.node)?;
+    let explanation = picture.explain(machine, args.key.as_deref());
+    if let Some(key) = args.key.as_ref().filter(|_| explanation.lines.is_empty()) {
+        let whole = picture.explain(machine, None);
+        let items: Vec<_> = whole.lines.iter().map(|l| l.item.as_str()).collect();
+        let near = lab_crdt_model::span::nearest(key, items.iter().copied());
+        let message = format!("the config of {} has no `{key}`", machine.name);
+        let error = CommandError::new(Exit::NoMatch, "D030", message);
+        return Err(match near {
+            Some(near) => error.hint(format!("lab explain {} {near}", machine.name)),
+            None => error.hint(format!("lab explain {}", machine.name)),
+        });
+    }
+    let exit = if explanation.conflict_count() > 0 {
+        Exit::Conflict
+    } else {
+        Exit::Done
+    };
+    let status = machine.status.as_ref();
+    let report = Explained {
+        applied: status.map(|(s, _)| hex(&s.applied, 4)),
+        explanation,
+    };
+    Ok(context.finish(&report, picture.envelope(None), exit))
+}
+
+struct Explained {
+    explanation: Explanation,
+    applied: Option<String>,
+}
+
+impl Report for Explained {
+    fn schema(&self) -> &'static str {
+        "lab.explain/v1"
+    }
+
+    fn data(&self) -> Json {
+        let lines = self
+            .explanation
+            .lines
+            .iter()
+            .map(line_json)
+            .collect::<Vec<_>>();
+        json!({
+            "node": self.explanation.node,
+            "labels": self.explanation.labels.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "desired": hex(&self.explanation.desired, 32),
+            "values": lines,
+        })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.explanation.lines.iter().map(Line::name).collect()
+    }
+
+    fn text(&self, _style: &Style) -> String {
+        let text = self.explanation.render();
+        let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let lines = rest
+            .lines()
+            .map(|l| format!("{}\n", safe(l)))
+            .collect::<String>();
+        match &self.applied {
+            Some(applied) if self.explanation.key.is_none() => {
+                format!("{}  applied {applied}\n{lines}", safe(head))
+            }
+            _ => format!("{}\n{lines}", safe(head)),
+        }
+    }
+}
+
+fn line_json(line: &Line) -> Json {
+    let claims = |claims: &[Claim]| claims.iter().map(claim_json).collect::<Vec<_>>();
+    json!({
+        "section": line.section.as_str(),
+        "key": line.item,
+        "field": line.field,
+        "value": line.value.as_ref().map(json_of),
+        "state": match line.state {
+            LineState::Ok => "ok",
+            LineState::Conflict => "conflict",
+            LineState::Removed => "removed",
+        },
+        "chosen": claims(&line.chosen),
+        "beaten": claims(&line.beaten),
+        "conflict": claims(&line.conflict),
+    })
+}
+
+fn claim_json(claim: &Claim) -> Json {
+    json!({
+        "from": claim.from,
+        "value": json_of(&claim.field.value),
+        "owners": claim.field.owners,
+        "source": claim.field.source,
+    })
+}
+
+fn json_of(value: &lab_crdt_model::Value) -> Json {
+    serde_json::from_str(&value.to_string()).unwrap_or(Json::Null)
+}

@@ -1,0 +1,195 @@
+//! `lab node list` and `lab node show`.
+
+use lab_crdt_model::time::age;
+use serde_json::{Value as Json, json};
+
+use super::status::{pillar, seen};
+use super::table::{Cell, Table};
+use super::{Report, Style};
+use crate::view::node::{NodeRow, NodeView};
+
+/// Machines.
+pub(crate) struct NodeList(pub(crate) Vec<NodeRow>);
+
+impl Report for NodeList {
+    fn schema(&self) -> &'static str {
+        "lab.nodes/v1"
+    }
+
+    fn data(&self) -> Json {
+        json!(self.0)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|row| row.name.clone()).collect()
+    }
+
+    fn text(&self, style: &Style) -> String {
+        let mut table = Table::new([
+            "NAME", "PROVIDER", "PROFILE", "SEEN", "SYNC", "STATE", "IDENTITY", "AGENT", "ADDRESS",
+            "LABELS",
+        ]);
+        for row in &self.0 {
+            let wide = |text: Option<&String>| {
+                if style.is_wide {
+                    Cell::or_dash(text)
+                } else {
+                    Cell::default()
+                }
+            };
+            table.row([
+                row.name.as_str().into(),
+                wide(row.provider.as_ref()),
+                wide(row.profile.as_ref()),
+                seen(row.seen_s),
+                pillar(&row.sync),
+                row.state.into(),
+                pillar(&row.identity),
+                wide(row.agent.as_ref()),
+                wide(row.address.as_ref()),
+                row.labels.join(" ").into(),
+            ]);
+        }
+        table.render(style)
+    }
+}
+
+impl Report for NodeView {
+    fn schema(&self) -> &'static str {
+        "lab.node/v1"
+    }
+
+    fn data(&self) -> Json {
+        json!(self)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.row.name.clone()]
+    }
+
+    fn text(&self, style: &Style) -> String {
+        let row = &self.row;
+        let me = if row.is_me { " (this machine)" } else { "" };
+        let mut out = format!("{}{me}\n", style.paint.bold(&row.name));
+        let mut table = Table::new(["", ""]);
+        let mut line = |key: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                table.row([format!("  {key}").into(), value.into()]);
+            }
+        };
+        line("id", row.id.clone());
+        line("state", Some(row.state.to_owned()));
+        line("joined", self.joined_at.clone());
+        line("seen", row.seen_s.map(|s| format!("{} ago", age(s * 1000))));
+        let since = age(self.liveness_s * 1000);
+        line(
+            "liveness",
+            row.id
+                .as_ref()
+                .map(|_| format!("{} for {since}", self.liveness)),
+        );
+        line("links", self.link_count.map(|n| n.to_string()));
+        line("addresses", Some(self.addresses.join(" ")));
+        line("labels", Some(row.labels.join(" ")));
+        line("groups", Some(prefixed(&self.groups)));
+        for (key, value) in &self.declared {
+            line(key, Some(value.clone()));
+        }
+        line("agent", row.agent.clone());
+        if let Some(facts) = &self.facts {
+            line("host name", Some(facts.hostname.clone()));
+            line(
+                "system",
+                Some(format!(
+                    "{} {} {}",
+                    facts.os_name, facts.os_version, facts.arch
+                )),
+            );
+            line("kernel", Some(facts.kernel.clone()));
+            line("processors", Some(facts.cpu_count.to_string()));
+            line("memory", Some(size(facts.memory_bytes)));
+        }
+        let sync = [vec![row.sync.text()], row.sync.detail.clone()]
+            .concat()
+            .join(": ");
+        line("sync", Some(sync));
+        line("identity", Some(row.identity.text()));
+        line("resources", self.resource_count.map(|n| n.to_string()));
+        for resource in &self.resources {
+            let state = format!("{:?}", resource.state).to_lowercase();
+            let text = if resource.message.is_empty() {
+                state
+            } else {
+                format!("{state}: {}", resource.message)
+            };
+            line(&resource.name, Some(text));
+        }
+        out += &table.render(style);
+        out
+    }
+}
+
+fn prefixed(groups: &[String]) -> String {
+    groups
+        .iter()
+        .map(|g| format!("@{g}"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    UNITS.iter().find(|(_, unit)| bytes >= *unit).map_or_else(
+        || format!("{bytes} B"),
+        |(name, unit)| {
+            let tenths = bytes.saturating_mul(10) / unit;
+            if tenths.is_multiple_of(10) {
+                format!("{} {name}", tenths / 10)
+            } else {
+                format!("{}.{} {name}", tenths / 10, tenths % 10)
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::sample;
+
+    #[test]
+    fn a_machine_is_shown_with_all_that_is_known() {
+        let picture = sample::fleet().born("b", "role=web").in_sync("b").picture();
+        let view = NodeView::new(&picture, picture.machine("b").unwrap());
+        let text = view.text(&Style::plain());
+        for part in [
+            "b\n",
+            "state",
+            "member",
+            "role=web",
+            "sync",
+            "ok",
+            "alive for 50s",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_reported_is_a_dash() {
+        let picture = sample::fleet().set_true("node/new1").picture();
+        let row = NodeRow::new(&picture, picture.machine("new1").unwrap());
+        let text = NodeList(vec![row]).text(&Style::plain());
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "new1  -     absent  declared, never joined  none"
+        );
+    }
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        assert_eq!(size(16 << 30), "16 GiB");
+        assert_eq!(size(3 << 29), "1.5 GiB");
+        assert_eq!(size(12), "12 B");
+    }
+}
