@@ -14,7 +14,7 @@ use lab_crdt_log::{
 };
 use lab_crdt_model::link::{Channel, Lane};
 use lab_crdt_model::report::Facts;
-use lab_crdt_model::store::{Batch, StoreOp, Table};
+use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::token::{Seed, Ticket, Token};
 use lab_crdt_model::view::{ReplicaView, Role};
 use lab_crdt_model::{AuthorId, Hlc, Label, MeshId, Mono, NodeId, Now, StatementId, Wall};
@@ -55,7 +55,7 @@ impl Disk {
     }
 
     fn boot(&self) -> Boot {
-        let mut tables: BTreeMap<Table, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+        let mut tables = Tables::new();
         for ((table, key), value) in &self.tables {
             tables
                 .entry(*table)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lab_crdt_log::{Outcome, SignedRoot, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::{Beacon, Section};
-use lab_crdt_model::store::{Batch, StoreOp, Table};
+use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::PeerView;
 use lab_crdt_model::{MeshId, Mono, NodeId, Now};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
@@ -220,7 +220,7 @@ impl Agent {
         &mut self,
         root: SignedRoot,
         meta: &BTreeMap<Vec<u8>, Vec<u8>>,
-        tables: &mut BTreeMap<Table, Vec<(Vec<u8>, Vec<u8>)>>,
+        tables: &mut Tables,
     ) -> Result<Member, BootError> {
         let now = self.now;
         let mut replica = Replica::new(root)?;
@@ -694,7 +694,7 @@ impl Agent {
                     self.carry_out(wishes);
                 }
                 LinkState::Down { .. } | LinkState::DialFailed { .. } => {
-                    joining.joiner.lost(&peer, now.mono)
+                    joining.joiner.lost(&peer, now.mono);
                 }
             },
             Stage::Member(m) => {
@@ -790,7 +790,7 @@ impl Agent {
             .filter(|(node, _)| *node != me)
             .collect();
         let encoded = root.encode();
-        let Ok(mut member) = self.member(root, &BTreeMap::new(), &mut BTreeMap::new()) else {
+        let Ok(mut member) = self.member(root, &BTreeMap::new(), &mut Tables::new()) else {
             return;
         };
         member.reporter.addresses = addresses;

@@ -1,12 +1,11 @@
 //! What an agent is started with.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use curve25519_dalek::MontgomeryPoint;
 use ed25519_dalek::SigningKey;
-use lab_crdt_model::store::Table;
+use lab_crdt_model::store::{Table, Tables};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::{AuthorId, NodeId};
 
@@ -74,7 +73,7 @@ pub enum Boot {
     /// From what the store holds. Records whose checksum failed are left out by the store.
     Stored {
         /// Every table but the quarantine.
-        tables: BTreeMap<Table, Vec<(Vec<u8>, Vec<u8>)>>,
+        tables: Tables,
     },
     /// With a token, into a mesh that is not known yet.
     Joining {

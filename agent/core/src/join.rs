@@ -440,7 +440,7 @@ impl Sponsoring {
                     out.extend(word(*node, &JoinFrame::Reply(welcome), true));
                 }
                 Some(MemberState::Revoked) => {
-                    out.extend(refuse(*node, 410, "this machine was revoked", true))
+                    out.extend(refuse(*node, 410, "this machine was revoked", true));
                 }
                 _ if now.mono < *until => continue,
                 _ => {

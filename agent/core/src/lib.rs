@@ -42,6 +42,3 @@ pub use command::{Command, CommandId, Prepared, Reply, ViewMask};
 pub use input::{EffectResult, FileOutcome, Input, LinkState};
 pub use output::{Effect, EffectId, Event, FileOwned, FileWanted, Output, StoreId};
 pub use resolve::{NodeConfig, config_of, fleet_of, intent_of};
-
-#[cfg(test)]
-mod tests;

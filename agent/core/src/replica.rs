@@ -1,6 +1,6 @@
 //! One node's copy of everything: statements, registers and the document made of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use lab_crdt_doc::Document;
@@ -8,7 +8,7 @@ use lab_crdt_log::{
     Edits, EffectiveEdit, Log, Outcome, Refusal, RegisterError, Registers, RootError, SignedRoot,
 };
 use lab_crdt_model::report::Section;
-use lab_crdt_model::store::{Batch, StoreOp, Table};
+use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::RefusedView;
 use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall};
 
@@ -65,7 +65,7 @@ impl Replica {
     }
 
     /// Takes in what the store held. Damaged or contradicting records are left out; the mesh repairs them.
-    pub(crate) fn restore(&mut self, tables: &mut BTreeMap<Table, Vec<(Vec<u8>, Vec<u8>)>>) {
+    pub(crate) fn restore(&mut self, tables: &mut Tables) {
         // Keys are hashes, so the order is not causal: what comes too early waits for its predecessor, and the
         // waiting room is bounded per author. Sorting by position first keeps it nearly empty.
         let mut statements: Vec<Bytes> = tables

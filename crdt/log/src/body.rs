@@ -237,7 +237,7 @@ pub struct CoSign {
 
 /// What is said.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "each variant is documented at its type")]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
 pub enum Body {
     Edit(Edit),
     Grant(Grant),

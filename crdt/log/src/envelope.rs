@@ -169,9 +169,8 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn of(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let (&version, &kind) = match bytes {
-            [version, kind, ..] => (version, kind),
-            _ => return Err(EnvelopeError::Length),
+        let &[version, kind, ..] = bytes else {
+            return Err(EnvelopeError::Length);
         };
         if version != 1 {
             return Err(EnvelopeError::Version(version));

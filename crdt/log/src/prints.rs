@@ -5,7 +5,6 @@
 //! messages of at most 16 × 9 bytes each way.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// Levels below the root.
 pub(crate) const DEPTH: usize = 4;
@@ -74,11 +73,8 @@ impl Prints {
             return;
         }
         for (digits, level) in self.levels.iter_mut().enumerate() {
-            let mut slot = match level.entry(prefix(key, digits)) {
-                Entry::Occupied(slot) => slot,
-                Entry::Vacant(slot) => slot.insert_entry((Sum::default(), 0)),
-            };
-            let (sum, count) = slot.get_mut();
+            let at = prefix(key, digits);
+            let (sum, count) = level.entry(at).or_default();
             if let Some(old) = &old {
                 sum.subtract(&Sum::of(key, old));
                 *count -= 1;
@@ -88,7 +84,7 @@ impl Prints {
                 *count += 1;
             }
             if *count == 0 {
-                slot.remove();
+                level.remove(&at);
             }
         }
     }

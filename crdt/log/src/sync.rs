@@ -46,6 +46,11 @@ struct Prefix {
     at: u16,
 }
 
+/// An author and the ends of its branches, by position.
+type Tips = (AuthorId, Vec<(u64, StatementId)>);
+/// A node and its sections: number, sequence, short hash.
+type Newest = (NodeId, Vec<(u8, u64, u64)>);
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum Message {
     /// Prints of the children of a prefix, complete.
@@ -57,13 +62,13 @@ enum Message {
     /// Everything below a prefix, in short. Asks for what the sender lacks; with `reply`, for this list in return.
     Authors {
         prefix: Prefix,
-        authors: Vec<(AuthorId, Vec<(u64, StatementId)>)>,
+        authors: Vec<Tips>,
         reply: bool,
     },
     /// The same for registers.
     Reports {
         prefix: Prefix,
-        nodes: Vec<(NodeId, Vec<(u8, u64, u64)>)>,
+        nodes: Vec<Newest>,
         reply: bool,
     },
     /// Statements in causal order. With `more`, the receiver says again what it has below the prefix.

@@ -52,3 +52,6 @@ pub enum StoreOp {
 
 /// Changes that become durable together or not at all.
 pub type Batch = Vec<StoreOp>;
+
+/// What a store holds, by table: keys and values in ascending order of keys.
+pub type Tables = std::collections::BTreeMap<Table, Vec<(Vec<u8>, Vec<u8>)>>;
