@@ -38,6 +38,8 @@ pub struct Disk {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Every write is refused.
     pub is_full: bool,
+    /// Writes are acknowledged and forgotten, as by a disk that lies about flushing.
+    pub is_lying: bool,
 }
 
 impl Disk {
@@ -145,6 +147,8 @@ pub struct World {
     pub admin: Person,
     /// Frames and bytes sent by all nodes.
     pub sent: (u64, u64),
+    /// Everyone may link to everyone, members or not: a gate that was forgotten.
+    pub is_gate_open: bool,
     config: Config,
 }
 
@@ -168,6 +172,11 @@ fn address(node: usize) -> SocketAddr {
 impl World {
     /// A mesh of one node, founded by one admin.
     pub fn found(seed: u64) -> Self {
+        Self::found_with(seed, Config::homelab("0.1.0"))
+    }
+
+    /// The same with other figures.
+    pub fn found_with(seed: u64, config: Config) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
         let rng = ChaCha12Rng::from_seed(bytes);
@@ -215,7 +224,8 @@ impl World {
                 name: "ana".into(),
             },
             sent: (0, 0),
-            config: Config::homelab("0.1.0"),
+            is_gate_open: false,
+            config,
         };
         let first = world.add_node();
         let node = world.id(first);
@@ -624,7 +634,9 @@ impl World {
                     let result = if self.nodes[node].disk.is_full {
                         Err("no space left on device".to_owned())
                     } else {
-                        self.nodes[node].disk.apply(&batch);
+                        if !self.nodes[node].disk.is_lying {
+                            self.nodes[node].disk.apply(&batch);
+                        }
                         Ok(())
                     };
                     self.input(node, Input::Stored { id, result });
@@ -709,6 +721,7 @@ impl World {
             );
         };
         let is_welcome = channel == Channel::Join
+            || self.is_gate_open
             || (self.nodes[target].admitted.contains(&a)
                 && self.nodes[from].admitted.contains(&to));
         if !is_welcome {
@@ -889,7 +902,9 @@ impl World {
                     .collect();
                 self.nodes[node].admitted = admitted;
                 for key in gone {
-                    self.unlink(key, "revoked");
+                    if !self.is_gate_open {
+                        self.unlink(key, "revoked");
+                    }
                 }
             }
             Output::Store { id, batch } => self.push(

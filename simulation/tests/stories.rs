@@ -404,3 +404,63 @@ fn fifty_nodes_form_a_mesh_and_hear_an_edit_quickly() {
     }));
     assert!(w.now_ms() - start < 1_000, "took {} ms", w.now_ms() - start);
 }
+
+/// The oracles above must be able to fail: each of these plants the fault that one of them watches for.
+mod an_oracle_fails_when_it_should {
+    use super::*;
+    use lab_agent_core::Config;
+
+    #[test]
+    fn a_disk_that_lies_loses_an_acknowledged_edit() {
+        let mut w = World::found(200);
+        w.grow(2);
+        let admin = w.admin.clone();
+        w.partition(&[0], &[1]);
+        w.disk(1).is_lying = true;
+        assert!(matches!(admin.set(&mut w, 1, "on/all/params/x", Value::Int(7)), Reply::Submitted { .. }));
+        w.kill(1);
+        // Until what was under way has died with its link.
+        w.run_for(20_000);
+        w.disk(1).is_lying = false;
+        w.start(1);
+        w.heal();
+        assert!(!w.run_until(60_000, |w| w.are_equal() && w.value(0, "on/all/params/x").is_some()));
+    }
+
+    #[test]
+    fn without_re_joins_a_long_partition_does_not_heal() {
+        let mut config = Config::homelab("0.1.0");
+        config.mesh.full_mesh_max = 0;
+        config.mesh.rejoin_ms = 14_400_000;
+        config.mesh.rejoin_idle_ms = 14_400_000;
+        let heals = |config: Config| {
+            let mut w = World::found_with(201, config);
+            w.grow(12);
+            let admin = w.admin.clone();
+            w.partition(&[0, 1, 2, 3, 4, 5], &[6, 7, 8, 9, 10, 11]);
+            w.run_for(1_800_000);
+            admin.set(&mut w, 0, "on/all/params/x", Value::Int(1));
+            w.heal();
+            w.run_until(60_000, World::are_equal)
+        };
+        assert!(!heals(config.clone()), "it healed without the rule that heals");
+        config.mesh = Config::homelab("0.1.0").mesh;
+        config.mesh.full_mesh_max = 0;
+        assert!(heals(config));
+    }
+
+    #[test]
+    fn without_the_gate_a_revoked_node_still_hears() {
+        let mut w = World::found(202);
+        w.grow(4);
+        w.is_gate_open = true;
+        let admin = w.admin.clone();
+        let gone = w.id(3);
+        admin.say(&mut w, 0, Body::Revoke(Revoke { key: AuthorId(gone.0), head: None, reason: "sold".into() }));
+        admin.set(&mut w, 1, "on/all/params/x", Value::Int(1));
+        w.run_for(120_000);
+        let heard = w.value(3, "on/all/params/x").is_some();
+        // The agent itself stops talking to the revoked node, with or without the gate of the driver.
+        assert!(!heard, "the agent relies on the gate alone");
+    }
+}
