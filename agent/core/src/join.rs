@@ -20,6 +20,8 @@ const RETRY_MIN_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 10_000;
 /// How long a sponsor waits for another node's witness before it tells the joiner to ask again, milliseconds.
 const WITNESS_WAIT_MS: u64 = 15_000;
+/// Time between asking one sponsor and asking the next one as well, milliseconds.
+const STAGGER_MS: u64 = 1_500;
 const SPONSORED_MAX: usize = 256;
 
 /// A machine that holds a token.
@@ -29,6 +31,7 @@ pub(crate) struct Joiner {
     operator_key: Option<AuthorId>,
     sponsors: BTreeMap<NodeId, Sponsor>,
     nonce: [u8; 16],
+    next_start: Mono,
 }
 
 #[derive(Default)]
@@ -78,26 +81,28 @@ impl Joiner {
             operator_key,
             sponsors,
             nonce,
+            next_start: Mono::default(),
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        self.sponsors
-            .values()
-            .filter(|s| !s.is_busy)
-            .map(|s| s.next_dial)
-            .min()
+        let next = self.sponsors.values().filter(|s| !s.is_busy).map(|s| s.next_dial).min()?;
+        Some(next.max(self.next_start))
     }
 
+    /// Asks the next sponsor. One at a time, so that one join is witnessed once; the next one gets its turn while
+    /// an earlier one has not answered.
     pub(crate) fn wake(&mut self, now: Mono) -> Vec<JoinerWish> {
-        let mut out = Vec::new();
-        for (node, sponsor) in &mut self.sponsors {
-            if !sponsor.is_busy && sponsor.next_dial <= now {
-                sponsor.is_busy = true;
-                out.push(JoinerWish::Dial(*node, sponsor.addresses.clone()));
-            }
+        if now < self.next_start {
+            return Vec::new();
         }
-        out
+        let due = self.sponsors.iter_mut().filter(|(_, s)| !s.is_busy && s.next_dial <= now);
+        let Some((node, sponsor)) = due.min_by_key(|(_, s)| (s.failures, s.next_dial)) else {
+            return Vec::new();
+        };
+        sponsor.is_busy = true;
+        self.next_start = now.plus_ms(STAGGER_MS);
+        vec![JoinerWish::Dial(*node, sponsor.addresses.clone())]
     }
 
     pub(crate) fn found(&mut self, node: NodeId, addresses: Vec<SocketAddr>) {
