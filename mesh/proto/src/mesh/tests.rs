@@ -100,6 +100,7 @@ fn a_killed_node_is_seen_by_all_within_six_seconds() {
             .collect();
         told.sort_unstable();
         assert_eq!(told.len(), 49, "seed {seed}: all see it once");
+        println!("seed {seed}: p50 {} ms, last {} ms", told[24], told[48]);
         assert!(
             told[48] <= 6_000,
             "seed {seed}: the last after {} ms",
@@ -614,58 +615,4 @@ proptest! {
             pair.run_ms(100);
         }
     }
-}
-
-#[test]
-fn dbg_thousand() {
-    let n = 1000;
-    let mut world = world(n, 77);
-    world.beacon_ms = 3000 * n as u64;
-    for _ in 0..4 {
-        world.run_ms(10_000);
-        println!(
-            "n {n} components {} links {}",
-            world.components(),
-            world.linked().len()
-        );
-    }
-    for s in 0..2u32 {
-        world.write(s as usize * 7, s, 500);
-        println!("  push {:?}", world.run_until(20_000, World::is_converged));
-        world.write(3, 1000 + s, 50_000);
-        println!("  pull {:?}", world.run_until(20_000, World::is_converged));
-    }
-    let before: u64 = world.nodes.iter().map(|it| it.sent_bytes).sum();
-    world.run_ms(10_000);
-    let after: u64 = world.nodes.iter().map(|it| it.sent_bytes).sum();
-    println!("  idle {} B/s sent", (after - before) / 10_000);
-    for victim in [13] {
-        world.seen.clear();
-        world.kill(victim);
-        let start = world.now_ms();
-        world.run_ms(8_000);
-        let mut told: Vec<u64> = downs(&world)
-            .filter(|(_, _, node)| *node == id(victim))
-            .map(|(at, ..)| at - start)
-            .collect();
-        told.sort_unstable();
-        println!(
-            "  kill: {} told, p50 {} p99 {} max {}; wrong {}",
-            told.len(),
-            told[told.len() / 2],
-            told[told.len() * 99 / 100],
-            told[told.len() - 1],
-            downs(&world)
-                .filter(|(_, _, node)| *node != id(victim))
-                .count()
-        );
-    }
-}
-#[test]
-fn dbg_trace() {
-    let mut world = world(30, 4);
-    world.run_ms(30_000);
-    world.kill(5);
-    world.run_ms(30_000);
-    println!("trace {:x}", world.trace);
 }
