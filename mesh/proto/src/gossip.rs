@@ -42,6 +42,7 @@ pub(crate) enum GossipOut {
 pub(crate) struct Gossip {
     me: NodeId,
     neighbours_max: usize,
+    graft_ms: u64,
     anchor: Instant,
     topic: topic::State<NodeId, ChaCha12Rng>,
     rng: ChaCha12Rng,
@@ -57,11 +58,18 @@ impl Gossip {
         clippy::disallowed_methods,
         reason = "the gossip crate's Instant cannot be built from a number; only differences to this one are used"
     )]
-    pub(crate) fn new(me: NodeId, neighbours_max: usize, mut rng: ChaCha12Rng, now: Mono) -> Self {
-        let topic = Self::topic(me, neighbours_max, &mut rng);
+    pub(crate) fn new(
+        me: NodeId,
+        neighbours_max: usize,
+        graft_ms: u64,
+        mut rng: ChaCha12Rng,
+        now: Mono,
+    ) -> Self {
+        let topic = Self::topic(me, neighbours_max, graft_ms, &mut rng);
         Self {
             me,
             neighbours_max,
+            graft_ms,
             anchor: Instant::now(),
             topic,
             rng,
@@ -76,6 +84,7 @@ impl Gossip {
     fn topic(
         me: NodeId,
         neighbours_max: usize,
+        graft_ms: u64,
         rng: &mut ChaCha12Rng,
     ) -> topic::State<NodeId, ChaCha12Rng> {
         let mut config = TopicConfig {
@@ -85,6 +94,8 @@ impl Gossip {
         config.membership.active_view_capacity = neighbours_max;
         // A neighbour request may need a dial, which takes up to four seconds.
         config.membership.neighbor_request_timeout = Duration::from_secs(5);
+        config.broadcast.graft_timeout_1 = Duration::from_millis(graft_ms);
+        config.broadcast.graft_timeout_2 = Duration::from_millis(graft_ms / 2);
         config.broadcast.message_cache_retention = Duration::from_secs(CACHE_S);
         // Each eviction is a wake-up of an idle machine.
         config.broadcast.cache_evict_interval = Duration::from_secs(5);
@@ -106,7 +117,7 @@ impl Gossip {
     /// Starts over with another number of neighbours; the former ones are forgotten.
     pub(crate) fn resize(&mut self, neighbours_max: usize) {
         self.neighbours_max = neighbours_max;
-        self.topic = Self::topic(self.me, neighbours_max, &mut self.rng);
+        self.topic = Self::topic(self.me, neighbours_max, self.graft_ms, &mut self.rng);
         self.timers.clear();
         self.neighbours.clear();
     }
@@ -283,7 +294,7 @@ mod tests {
 
     #[test]
     fn strangers_in_a_shuffle_never_enter_the_views() {
-        let mut gossip = Gossip::new(id(1), 5, ChaCha12Rng::from_seed([1; 32]), Mono(0));
+        let mut gossip = Gossip::new(id(1), 5, 80, ChaCha12Rng::from_seed([1; 32]), Mono(0));
         let shuffle = Swarm::ShuffleReply {
             nodes: (10..60).map(|n| (id(n), None)).collect(),
         };

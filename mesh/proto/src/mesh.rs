@@ -260,6 +260,7 @@ impl Mesh {
         let gossip = Gossip::new(
             me,
             config.full_mesh_max.saturating_sub(1).max(1),
+            config.graft_ms,
             child(),
             now.mono,
         );
