@@ -1,3 +1,5 @@
+//! Tiers, `without`, `over` and contradictions, and the example fleet node by node.
+
 use std::fmt::Write as _;
 
 use lab_crdt_model::Path;

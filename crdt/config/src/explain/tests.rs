@@ -1,3 +1,5 @@
+//! Where a value comes from, as a person reads it.
+
 use super::*;
 use crate::intent::{labels_of, read};
 use crate::parse::{Source, parse};

@@ -1,3 +1,5 @@
+//! Standing fields as typed intent, whatever they hold.
+
 use proptest::prelude::*;
 
 use super::*;

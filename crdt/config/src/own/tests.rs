@@ -1,3 +1,5 @@
+//! Whose a field is, and what a declaration set may take away.
+
 use lab_crdt_model::Value;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Declarations, good ones and a table of bad ones.
+
 use std::collections::BTreeSet;
 
 use lab_crdt_model::Value;

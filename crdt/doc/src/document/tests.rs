@@ -1,3 +1,5 @@
+//! Equal sets of edits make equal documents, in any order of arrival.
+
 mod history;
 
 use std::collections::{BTreeMap, BTreeSet};

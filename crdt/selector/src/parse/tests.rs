@@ -1,3 +1,5 @@
+//! The grammar, its normal form and its errors.
+
 use super::*;
 
 fn normal(text: &str) -> String {

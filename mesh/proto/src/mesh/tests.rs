@@ -1,3 +1,5 @@
+//! Meshes of many nodes in virtual time.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
