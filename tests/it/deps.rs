@@ -11,25 +11,40 @@ use crate::source;
 
 /// Crates that no core may have below it, in normal dependencies, at any depth.
 const NEVER_BELOW_THE_LINE: &[(&str, &str)] = &[
-    ("tokio", "a core has no runtime: it is handed inputs and hands out outputs"),
+    (
+        "tokio",
+        "a core has no runtime: it is handed inputs and hands out outputs",
+    ),
     ("mio", "a core has no sockets"),
     ("iroh", "only mesh/net knows the transport"),
     ("quinn", "only mesh/net knows the transport"),
     ("redb", "only agent/store knows the disk"),
-    ("reqwest", "a core asks for an effect, the shell speaks HTTP"),
+    (
+        "reqwest",
+        "a core asks for an effect, the shell speaks HTTP",
+    ),
     ("hyper", "a core asks for an effect, the shell speaks HTTP"),
     ("tonic", "only agent/api knows how the agent is asked"),
     ("clap", "only the cli knows its command line"),
     ("chrono", "time comes as `Now`"),
     ("rustix", "a core makes no system call"),
     ("iroh-gossip", "only mesh/proto knows the overlay"),
-    ("n0-future", "only mesh/proto may take the overlay's own time type from here"),
+    (
+        "n0-future",
+        "only mesh/proto may take the overlay's own time type from here",
+    ),
 ];
 
 /// Crates that no core may ask for by itself. Others may bring them along unused.
 const NEVER_ASKED_FOR: &[(&str, &str)] = &[
-    ("getrandom", "randomness comes as a seed; entropy.rs is the only source"),
-    ("rand", "randomness comes as a seeded ChaCha12Rng; this one brings its own sources"),
+    (
+        "getrandom",
+        "randomness comes as a seed; entropy.rs is the only source",
+    ),
+    (
+        "rand",
+        "randomness comes as a seeded ChaCha12Rng; this one brings its own sources",
+    ),
     ("tempfile", "a core has no disk"),
     ("libc", "a core makes no system call"),
     ("time", "time comes as `Now`"),
@@ -38,8 +53,16 @@ const NEVER_ASKED_FOR: &[(&str, &str)] = &[
 
 /// Ways that are not followed: named exceptions, with what makes them harmless.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("lab-mesh-proto", "iroh-gossip", "its `proto` module is pure and seeded; mesh/proto/src/gossip.rs alone uses it"),
-    ("lab-mesh-proto", "n0-future", "only for the `Instant` in the interface of iroh-gossip"),
+    (
+        "lab-mesh-proto",
+        "iroh-gossip",
+        "its `proto` module is pure and seeded; mesh/proto/src/gossip.rs alone uses it",
+    ),
+    (
+        "lab-mesh-proto",
+        "n0-future",
+        "only for the `Instant` in the interface of iroh-gossip",
+    ),
 ];
 
 /// Which lab crates a core or word may depend on: downwards only, no sideways.
@@ -108,17 +131,27 @@ impl Graph {
             .other_options(["--offline".to_owned()])
             .exec()
             .expect("cargo metadata of this workspace");
-        let names: BTreeMap<_, _> =
-            metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
+        let names: BTreeMap<_, _> = metadata
+            .packages
+            .iter()
+            .map(|p| (&p.id, p.name.to_string()))
+            .collect();
         let mut graph = Self::default();
         for package in metadata.workspace_packages() {
-            let class = package.metadata["lab"]["class"].as_str().and_then(Class::named);
+            let class = package.metadata["lab"]["class"]
+                .as_str()
+                .and_then(Class::named);
             graph.ours.insert(package.name.to_string(), class);
         }
-        let resolve = metadata.resolve.as_ref().expect("the graph of dependencies");
+        let resolve = metadata
+            .resolve
+            .as_ref()
+            .expect("the graph of dependencies");
         for node in &resolve.nodes {
             let normal = node.deps.iter().filter(|dep| {
-                dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
+                dep.dep_kinds
+                    .iter()
+                    .any(|kind| kind.kind == DependencyKind::Normal)
             });
             // Two versions of one crate count as one.
             let needs = graph.needs.entry(names[&node.id].clone()).or_default();
@@ -128,7 +161,11 @@ impl Graph {
     }
 
     fn needs(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.needs.get(name).into_iter().flatten().map(String::as_str)
+        self.needs
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     fn class(&self, name: &str) -> Option<Class> {
@@ -141,7 +178,9 @@ impl Graph {
         let mut queue = vec![(name.to_owned(), name.to_owned())];
         while let Some((at, way)) = queue.pop() {
             for next in self.needs(&at) {
-                let is_excepted = EXCEPTIONS.iter().any(|(from, to, _)| *from == at && *to == next);
+                let is_excepted = EXCEPTIONS
+                    .iter()
+                    .any(|(from, to, _)| *from == at && *to == next);
                 if is_excepted || ways.contains_key(next) {
                     continue;
                 }
@@ -188,7 +227,9 @@ impl Graph {
             }
         }
         let Some((_, allowed)) = BELOW.iter().find(|(n, _)| *n == name) else {
-            out.push(format!("{name} is new below the purity line: give it a row in `BELOW` of tests/it/deps.rs"));
+            out.push(format!(
+                "{name} is new below the purity line: give it a row in `BELOW` of tests/it/deps.rs"
+            ));
             return;
         };
         for need in self.needs(name).filter(|n| self.ours.contains_key(*n)) {
@@ -216,7 +257,9 @@ impl Graph {
             (Class::Proof | Class::Edge, _) => None,
             (Class::Word, _) => Some("the vocabulary depends on no other crate of ours"),
             (Class::Core, Class::Face | Class::Shell) => Some("a core does not know who drives it"),
-            (Class::Face, Class::Core | Class::Shell) => Some("the face speaks in the words of crdt/model alone"),
+            (Class::Face, Class::Core | Class::Shell) => {
+                Some("the face speaks in the words of crdt/model alone")
+            }
             (Class::Shell, Class::Shell | Class::Face) if name != WIRING => {
                 Some("shells do not know each other; agent/daemon wires them together")
             }
@@ -238,7 +281,10 @@ fn every_crate_stays_on_its_side_of_the_purity_line() {
 fn named_exceptions_still_exist() {
     let graph = Graph::of_this_workspace();
     for (from, to, why) in EXCEPTIONS {
-        assert!(graph.needs(from).any(|n| n == *to), "{from} → {to} ({why}) is no longer needed: remove it");
+        assert!(
+            graph.needs(from).any(|n| n == *to),
+            "{from} → {to} ({why}) is no longer needed: remove it"
+        );
     }
 }
 
@@ -248,7 +294,11 @@ fn planted_dependencies_are_found() {
     let sound = Graph::of_this_workspace();
     let plants: &[(&str, &[&str], &str)] = &[
         ("lab-agent-core", &["tokio"], "no runtime"),
-        ("lab-crdt-log", &["innocent", "redb"], "lab-crdt-log → innocent → redb"),
+        (
+            "lab-crdt-log",
+            &["innocent", "redb"],
+            "lab-crdt-log → innocent → redb",
+        ),
         ("lab-crdt-doc", &["n0-future"], "only mesh/proto"),
         ("lab-crdt-model", &["getrandom"], "comes as a seed"),
         ("lab-crdt-doc", &["lab-crdt-log"], "siblings"),
@@ -257,38 +307,67 @@ fn planted_dependencies_are_found() {
         ("lab-agent-core", &["lab-agent-store"], "who drives it"),
         ("lab-mesh-net", &["lab-agent-store"], "wires them together"),
         ("lab-agent-api", &["lab-agent-core"], "alone"),
-        ("lab-agent-daemon", &["lab-cli"], "nothing depends on the cli"),
-        ("lab-cli", &["lab-simulation"], "nothing depends on tests and simulation"),
+        (
+            "lab-agent-daemon",
+            &["lab-cli"],
+            "nothing depends on the cli",
+        ),
+        (
+            "lab-cli",
+            &["lab-simulation"],
+            "nothing depends on tests and simulation",
+        ),
         ("lab-cli", &["redb"], "asks the agent"),
     ];
     for (from, way, want) in plants {
         let mut graph = sound.clone();
         let mut at = (*from).to_owned();
         for next in *way {
-            graph.needs.entry(at).or_default().insert((*next).to_owned());
+            graph
+                .needs
+                .entry(at)
+                .or_default()
+                .insert((*next).to_owned());
             at = (*next).to_owned();
         }
         let broken = graph.broken();
-        assert!(broken.iter().any(|b| b.contains(want)), "{from} → {way:?} was not found: {broken:?}");
+        assert!(
+            broken.iter().any(|b| b.contains(want)),
+            "{from} → {way:?} was not found: {broken:?}"
+        );
     }
 
-    let mut graph = sound.clone();
+    let mut graph = sound;
     graph.ours.insert("lab-new".to_owned(), Some(Class::Core));
     assert!(graph.broken().iter().any(|b| b.contains("lab-new is new")));
     graph.ours.insert("lab-new".to_owned(), None);
-    assert!(graph.broken().iter().any(|b| b.contains("lab-new has no class")));
+    assert!(
+        graph
+            .broken()
+            .iter()
+            .any(|b| b.contains("lab-new has no class"))
+    );
 }
 
 /// What a core may not name, and why.
 const NEVER_NAMED: &[(&str, &str)] = &[
-    ("std::fs", "a core has no disk: ask with `Output::Store` or an effect"),
+    (
+        "std::fs",
+        "a core has no disk: ask with `Output::Store` or an effect",
+    ),
     ("std::process", "a core starts nothing: ask with an effect"),
     ("std::thread", "a core is one value with one owner"),
-    ("std::env", "libraries do not read the environment; the cli does"),
+    (
+        "std::env",
+        "libraries do not read the environment; the cli does",
+    ),
     ("std::net::TcpStream", "a core has no sockets"),
     ("std::net::TcpListener", "a core has no sockets"),
     ("std::net::UdpSocket", "a core has no sockets"),
-    ("std::net::ToSocketAddrs", "asking a name server is the shell's"),
+    (
+        "std::net::ToSocketAddrs",
+        "asking a name server is the shell's",
+    ),
     ("std::os", "a core makes no system call"),
     ("SystemTime", "time comes as `Now`"),
     ("Instant::now", "time comes as `Now`"),
@@ -320,7 +399,9 @@ fn named(text: &str) -> Vec<(usize, &'static str, &'static str)> {
     for (at, group) in groups_of_std(text) {
         let line = text[..at].matches('\n').count() + 1;
         for (name, why) in NEVER_NAMED {
-            let is_in = name.strip_prefix("std::").is_some_and(|tail| group.iter().any(|g| g == tail));
+            let is_in = name
+                .strip_prefix("std::")
+                .is_some_and(|tail| group.iter().any(|g| g == tail));
             if is_in {
                 out.push((line, *name, *why));
             }
@@ -374,7 +455,10 @@ fn spread(body: &str, prefix: &str) -> Vec<String> {
         match item.split_once("::{") {
             Some((head, tail)) => {
                 out.push(format!("{prefix}{head}"));
-                out.extend(spread(tail.trim_end_matches('}'), &format!("{prefix}{head}::")));
+                out.extend(spread(
+                    tail.trim_end_matches('}'),
+                    &format!("{prefix}{head}::"),
+                ));
             }
             None => {
                 let mut path = String::new();
@@ -394,12 +478,17 @@ fn cores_name_no_clock_disk_socket_thread_environment_or_hash_order() {
     let mut broken = Vec::new();
     let mut used = BTreeSet::new();
     let below = source::crates().into_iter().filter(|c| {
-        source::class(&c.manifest).and_then(Class::named).is_some_and(Class::is_below_the_line)
+        source::class(&c.manifest)
+            .and_then(Class::named)
+            .is_some_and(Class::is_below_the_line)
     });
     for krate in below {
         for code in source::product(&krate.folder) {
             for (line, name, why) in named(&code.text) {
-                match NAMED_EXCEPTIONS.iter().find(|(file, n, _)| *file == code.path && *n == name) {
+                match NAMED_EXCEPTIONS
+                    .iter()
+                    .find(|(file, n, _)| *file == code.path && *n == name)
+                {
                     Some(exception) => {
                         used.insert(exception);
                     }
@@ -411,7 +500,10 @@ fn cores_name_no_clock_disk_socket_thread_environment_or_hash_order() {
 
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
     for exception in NAMED_EXCEPTIONS {
-        assert!(used.contains(exception), "{exception:?} is no longer needed: remove it");
+        assert!(
+            used.contains(exception),
+            "{exception:?} is no longer needed: remove it"
+        );
     }
 }
 
@@ -421,14 +513,20 @@ fn planted_names_are_found_and_innocent_ones_are_not() {
         ("use std::fs;", "std::fs"),
         ("let x = std::env::var(\"X\");", "std::env"),
         ("use std::{collections::BTreeMap, thread};", "std::thread"),
-        ("use std::{\n    net::{IpAddr, UdpSocket},\n};", "std::net::UdpSocket"),
+        (
+            "use std::{\n    net::{IpAddr, UdpSocket},\n};",
+            "std::net::UdpSocket",
+        ),
         ("use std::net::{IpAddr, TcpStream};", "std::net::TcpStream"),
         ("use std::{fs::File, fmt};", "std::fs"),
         ("let t = Instant::now();", "Instant::now"),
         ("for x in HashMap::new() {}", "HashMap"),
     ] {
         let found = named(&source::blank(text));
-        assert!(found.iter().any(|(_, name, _)| *name == want), "{text}: {found:?}");
+        assert!(
+            found.iter().any(|(_, name, _)| *name == want),
+            "{text}: {found:?}"
+        );
     }
     for text in [
         "use std::net::{IpAddr, SocketAddr};",

@@ -25,7 +25,10 @@ pub(crate) struct Code {
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().expect("tests/ lies in the root").to_owned()
+    manifest
+        .parent()
+        .expect("tests/ lies in the root")
+        .to_owned()
 }
 
 /// The text of a file, by its path from the root.
@@ -63,7 +66,10 @@ fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) {
 pub(crate) fn crates() -> Vec<Crate> {
     let manifests = files().into_iter().filter_map(|path| {
         let folder = path.strip_suffix("/Cargo.toml")?.to_owned();
-        Some(Crate { manifest: read(&path), folder })
+        Some(Crate {
+            manifest: read(&path),
+            folder,
+        })
     });
     manifests.collect()
 }
@@ -85,8 +91,13 @@ pub(crate) fn rust_files(folder: &str) -> Vec<String> {
 /// What of a crate goes into the product: `src` without test modules.
 pub(crate) fn product(folder: &str) -> Vec<Code> {
     let paths = rust_files(&format!("{folder}/src"));
-    let codes: Vec<Code> =
-        paths.into_iter().map(|path| Code { text: blank(&read(&path)), path }).collect();
+    let codes: Vec<Code> = paths
+        .into_iter()
+        .map(|path| Code {
+            text: blank(&read(&path)),
+            path,
+        })
+        .collect();
     let mut test_only = BTreeSet::new();
     for code in &codes {
         let stem = code.path.trim_end_matches(".rs");
@@ -98,7 +109,10 @@ pub(crate) fn product(folder: &str) -> Vec<Code> {
         while let Some(line) = lines.next() {
             if line.trim() == "#[cfg(test)]"
                 && let Some(next) = lines.peek()
-                && let Some(name) = next.trim().strip_prefix("mod ").and_then(|m| m.strip_suffix(';'))
+                && let Some(name) = next
+                    .trim()
+                    .strip_prefix("mod ")
+                    .and_then(|m| m.strip_suffix(';'))
             {
                 test_only.insert(format!("{home}/{name}"));
             }
@@ -106,10 +120,19 @@ pub(crate) fn product(folder: &str) -> Vec<Code> {
     }
     let is_test = |path: &str| {
         let stem = path.trim_end_matches(".rs");
-        test_only.iter().any(|t| stem == t || stem.strip_prefix(t.as_str()).is_some_and(|r| r.starts_with('/')))
+        test_only.iter().any(|t| {
+            stem == t
+                || stem
+                    .strip_prefix(t.as_str())
+                    .is_some_and(|r| r.starts_with('/'))
+        })
     };
     let kept = codes.into_iter().filter(|code| !is_test(&code.path));
-    kept.map(|code| Code { text: before_tests(&code.text).to_owned(), path: code.path }).collect()
+    kept.map(|code| Code {
+        text: before_tests(&code.text).to_owned(),
+        path: code.path,
+    })
+    .collect()
 }
 
 /// The part of a file before its test module, which stands last.
@@ -117,7 +140,11 @@ fn before_tests(text: &str) -> &str {
     let mut from = 0;
     while let Some(at) = text[from..].find("#[cfg(test)]").map(|at| from + at) {
         let after = text[at + "#[cfg(test)]".len()..].trim_start();
-        if after.starts_with("mod ") && after.split_once('\n').is_some_and(|(l, _)| l.ends_with('{')) {
+        if after.starts_with("mod ")
+            && after
+                .split_once('\n')
+                .is_some_and(|(l, _)| l.ends_with('{'))
+        {
             return &text[..at];
         }
         from = at + 1;
@@ -132,21 +159,32 @@ pub(crate) fn blank(text: &str) -> String {
     let mut at = 0;
     while at < chars.len() {
         let rest = &chars[at..];
-        let end = at + match rest {
-            ['/', '/', ..] => rest.iter().position(|c| *c == '\n').unwrap_or(rest.len()),
-            ['/', '*', ..] => comment_length(rest),
-            ['"', ..] => text_length(rest),
-            ['r', '"' | '#', ..] if !is_word_before(&chars, at) => raw_length(rest).unwrap_or(0),
-            ['\'', '\\', ..] => rest[2..].iter().skip(1).position(|c| *c == '\'').map_or(0, |n| n + 4),
-            ['\'', c, '\'', ..] if *c != '\'' => 3,
-            _ => 0,
-        };
+        let end = at
+            + match rest {
+                ['/', '/', ..] => rest.iter().position(|c| *c == '\n').unwrap_or(rest.len()),
+                ['/', '*', ..] => comment_length(rest),
+                ['"', ..] => text_length(rest),
+                ['r', '"' | '#', ..] if !is_word_before(&chars, at) => {
+                    raw_length(rest).unwrap_or(0)
+                }
+                ['\'', '\\', ..] => rest[2..]
+                    .iter()
+                    .skip(1)
+                    .position(|c| *c == '\'')
+                    .map_or(0, |n| n + 4),
+                ['\'', c, '\'', ..] if *c != '\'' => 3,
+                _ => 0,
+            };
         if end == at {
             out.push(chars[at]);
             at += 1;
             continue;
         }
-        out.extend(chars[at..end].iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
+        out.extend(
+            chars[at..end]
+                .iter()
+                .map(|c| if *c == '\n' { '\n' } else { ' ' }),
+        );
         at = end;
     }
     out
@@ -185,22 +223,32 @@ fn raw_length(rest: &[char]) -> Option<usize> {
     if rest.get(1 + hashes) != Some(&'"') {
         return None;
     }
-    let close: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+    let close: Vec<char> = std::iter::once('"')
+        .chain(std::iter::repeat_n('#', hashes))
+        .collect();
     let body = &rest[2 + hashes..];
-    let end = body.windows(close.len()).position(|w| w == close).unwrap_or(body.len());
+    let end = body
+        .windows(close.len())
+        .position(|w| w == close)
+        .unwrap_or(body.len());
     Some(rest.len().min(2 + hashes + end + close.len()))
 }
 
 /// Line numbers, from 1, of the lines of `text` for which `is_bad` holds.
 pub(crate) fn lines_where(text: &str, is_bad: impl Fn(&str) -> bool) -> Vec<usize> {
-    text.lines().enumerate().filter(|(_, line)| is_bad(line)).map(|(n, _)| n + 1).collect()
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| is_bad(line))
+        .map(|(n, _)| n + 1)
+        .collect()
 }
 
 /// Whether `word` stands in `line` with no letter, digit or underscore at either side.
 pub(crate) fn has_word(line: &str, word: &str) -> bool {
     let is_inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(word).any(|(at, _)| {
-        !is_inside(line[..at].chars().next_back()) && !is_inside(line[at + word.len()..].chars().next())
+        !is_inside(line[..at].chars().next_back())
+            && !is_inside(line[at + word.len()..].chars().next())
     })
 }
 
@@ -208,7 +256,10 @@ pub(crate) fn has_word(line: &str, word: &str) -> bool {
 fn comments_and_literals_are_blanked_and_lines_kept() {
     let text = "let a = \"std::fs\"; // std::env\n/* x\n/* y */ */ let c = '\\'';\nlet r = r#\"a\"b\"#; 'l: loop {}\n";
     let want = "let a =          ;            \n    \n             let c =     ;\nlet r =         ; 'l: loop {}\n";
-    assert_eq!(blank(text).split_whitespace().collect::<Vec<_>>(), want.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(
+        blank(text).split_whitespace().collect::<Vec<_>>(),
+        want.split_whitespace().collect::<Vec<_>>()
+    );
     assert_eq!(blank(text).lines().count(), text.lines().count());
     assert!(blank(text).contains("'l: loop"));
 }
@@ -216,5 +267,8 @@ fn comments_and_literals_are_blanked_and_lines_kept() {
 #[test]
 fn what_stands_in_a_test_module_is_not_product() {
     assert_eq!(before_tests("a\n#[cfg(test)]\nmod tests {\nb\n}\n"), "a\n");
-    assert_eq!(before_tests("a\n#[cfg(test)]\nmod tests;\nb\n"), "a\n#[cfg(test)]\nmod tests;\nb\n");
+    assert_eq!(
+        before_tests("a\n#[cfg(test)]\nmod tests;\nb\n"),
+        "a\n#[cfg(test)]\nmod tests;\nb\n"
+    );
 }

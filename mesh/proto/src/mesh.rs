@@ -31,6 +31,8 @@ const IDS_BURST: u64 = 4096;
 const ROUNDS_MAX: usize = 64;
 /// Pushes kept while there is no neighbour to push to; the oldest are dropped, and pulled later.
 const UNSENT_MAX: usize = 16;
+/// Time between two looks at whether the blocked are still believed alive, milliseconds.
+const BLOCKED_DOUBT_MS: u64 = 5_100;
 /// A member that was not heard of for this long is dialled first when it is time to re-join, milliseconds.
 const STALE_MS: u64 = 60_000;
 
@@ -222,6 +224,8 @@ pub struct Mesh {
     members: BTreeMap<NodeId, Vec<SocketAddr>>,
     found: BTreeMap<NodeId, Vec<SocketAddr>>,
     blocked: BTreeSet<NodeId>,
+    /// When the blocked count as unreachable: nobody dials them, so no dial will say so.
+    doubt_at: Option<Mono>,
     links: BTreeMap<NodeId, Link>,
     visits: BTreeSet<NodeId>,
     unsent: VecDeque<Content>,
@@ -274,6 +278,7 @@ impl Mesh {
             members: BTreeMap::new(),
             found: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            doubt_at: None,
             links: BTreeMap::new(),
             visits: BTreeSet::new(),
             unsent: VecDeque::new(),
@@ -302,6 +307,7 @@ impl Mesh {
         self.take_in(input, now);
         if !self.is_stopping {
             self.gossip.wake(now);
+            self.doubt(now);
             self.live.wake(&self.config, now);
             self.rejoin(now);
         }
@@ -310,6 +316,15 @@ impl Mesh {
         self.counts.dropped_sync = self.sync.dropped_count();
         self.counts.health = self.live.health();
         self.due = self.next_due();
+    }
+
+    fn doubt(&mut self, now: Mono) {
+        if self.doubt_at.is_some_and(|at| at <= now) {
+            self.doubt_at = Some(now.plus_ms(BLOCKED_DOUBT_MS));
+            for peer in &self.blocked {
+                self.live.dial_failed(*peer, &self.config, now);
+            }
+        }
     }
 
     /// The next thing to do for the driver, in order.
@@ -409,6 +424,7 @@ impl Mesh {
             }
             MeshInput::Block(blocked) => {
                 self.blocked = blocked;
+                self.doubt_at = (!self.blocked.is_empty()).then(|| now.plus_ms(BLOCKED_DOUBT_MS));
                 let cut: Vec<NodeId> = self
                     .links
                     .keys()
@@ -933,6 +949,7 @@ impl Mesh {
             add(Some(self.session.rejoin_at()), "re-join");
         }
         add(self.live.deadline(), "ping or suspicion");
+        add(self.doubt_at, "doubt the blocked");
         if self.is_small() {
             add(self.lacking().map(|(_, at)| at).min(), "dial");
         }

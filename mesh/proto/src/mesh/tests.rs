@@ -492,6 +492,21 @@ fn a_blocked_peer_is_neither_linked_nor_dialled() {
 }
 
 #[test]
+fn a_blocked_peer_is_soon_believed_down() {
+    let mut pair = Pair::new();
+    let peer = pair.peer;
+    pair.input(MeshInput::Block([peer].into()));
+    let out = pair.run_ms(15_000);
+    assert!(
+        out.contains(&MeshOutput::Liveness {
+            node: peer,
+            state: Opinion::Down
+        }),
+        "{out:?}"
+    );
+}
+
+#[test]
 fn failed_dials_slow_down_but_never_end() {
     let mut pair = Pair::new();
     let peer = pair.peer;
