@@ -5,7 +5,10 @@
 //! cargo run --release -p lab-simulation --example measure -- 5 25 50 100
 //! ```
 #![expect(clippy::print_stdout, reason = "a table for people")]
-#![expect(clippy::disallowed_methods, reason = "tells how fast the simulation itself runs")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tells how fast the simulation itself runs"
+)]
 
 use std::time::Instant;
 
@@ -17,9 +20,18 @@ use lab_simulation::World;
 const ROUNDS: u64 = 20;
 
 fn main() {
-    let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![5, 25, 50, 100] } else { sizes };
-    println!("| nodes | edit at last node p50 / max ms | idle payload B/s per node | death seen by all ms | heal after 30 min ms | node-seconds per second |");
+    let sizes: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|a| a.parse().ok())
+        .collect();
+    let sizes = if sizes.is_empty() {
+        vec![5, 25, 50, 100]
+    } else {
+        sizes
+    };
+    println!(
+        "| nodes | edit at last node p50 / max ms | idle payload B/s per node | death seen by all ms | heal after 30 min ms | node-seconds per second |"
+    );
     println!("|---|---|---|---|---|---|");
     for n in sizes {
         measure(n);
@@ -46,7 +58,9 @@ fn measure(n: usize) {
         admin.set(&mut w, at, &path, Value::Int(round as i64));
         let start = w.now_ms();
         let digest = w.agent_view(at, ViewMask::default()).map(|v| v.digest);
-        let all = w.run_until(60_000, |w| (0..n).all(|i| w.agent_view(i, ViewMask::default()).map(|v| v.digest) == digest));
+        let all = w.run_until(60_000, |w| {
+            (0..n).all(|i| w.agent_view(i, ViewMask::default()).map(|v| v.digest) == digest)
+        });
         assert!(all, "an edit did not arrive");
         times.push(w.now_ms() - start);
         w.run_for(1_000);
@@ -58,11 +72,24 @@ fn measure(n: usize) {
     w.kill(victim);
     let start = w.now_ms();
     let sees = |w: &mut World, i: usize| {
-        let mask = ViewMask { reports: true, ..ViewMask::default() };
-        w.agent_view(i, mask).is_some_and(|v| v.peers.iter().any(|p| p.node == dead && p.liveness == Liveness::Down))
+        let mask = ViewMask {
+            reports: true,
+            ..ViewMask::default()
+        };
+        w.agent_view(i, mask).is_some_and(|v| {
+            v.peers
+                .iter()
+                .any(|p| p.node == dead && p.liveness == Liveness::Down)
+        })
     };
-    let is_seen = w.run_until(60_000, |w| (0..n).filter(|i| *i != victim).all(|i| sees(w, i)));
-    let detect = if is_seen { (w.now_ms() - start).to_string() } else { "-".into() };
+    let is_seen = w.run_until(60_000, |w| {
+        (0..n).filter(|i| *i != victim).all(|i| sees(w, i))
+    });
+    let detect = if is_seen {
+        (w.now_ms() - start).to_string()
+    } else {
+        "-".into()
+    };
     w.start(victim);
     w.run_for(30_000);
 
@@ -73,8 +100,16 @@ fn measure(n: usize) {
     w.heal();
     let start = w.now_ms();
     let is_whole = w.run_until(300_000, World::are_equal);
-    let heal = if is_whole { (w.now_ms() - start).to_string() } else { "-".into() };
+    let heal = if is_whole {
+        (w.now_ms() - start).to_string()
+    } else {
+        "-".into()
+    };
 
     let speed = w.now_ms() as f64 / 1000.0 * n as f64 / wall.elapsed().as_secs_f64();
-    println!("| {n} | {} / {} | {idle} | {detect} | {heal} | {speed:.0} |", times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "| {n} | {} / {} | {idle} | {detect} | {heal} | {speed:.0} |",
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
 }

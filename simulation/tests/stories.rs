@@ -417,14 +417,18 @@ mod an_oracle_fails_when_it_should {
         let admin = w.admin.clone();
         w.partition(&[0], &[1]);
         w.disk(1).is_lying = true;
-        assert!(matches!(admin.set(&mut w, 1, "on/all/params/x", Value::Int(7)), Reply::Submitted { .. }));
+        assert!(matches!(
+            admin.set(&mut w, 1, "on/all/params/x", Value::Int(7)),
+            Reply::Submitted { .. }
+        ));
         w.kill(1);
         // Until what was under way has died with its link.
         w.run_for(20_000);
         w.disk(1).is_lying = false;
         w.start(1);
         w.heal();
-        assert!(!w.run_until(60_000, |w| w.are_equal() && w.value(0, "on/all/params/x").is_some()));
+        assert!(!w.run_until(60_000, |w| w.are_equal()
+            && w.value(0, "on/all/params/x").is_some()));
     }
 
     #[test]
@@ -443,7 +447,10 @@ mod an_oracle_fails_when_it_should {
             w.heal();
             w.run_until(60_000, World::are_equal)
         };
-        assert!(!heals(config.clone()), "it healed without the rule that heals");
+        assert!(
+            !heals(config.clone()),
+            "it healed without the rule that heals"
+        );
         config.mesh = Config::homelab("0.1.0").mesh;
         config.mesh.full_mesh_max = 0;
         assert!(heals(config));
@@ -456,7 +463,15 @@ mod an_oracle_fails_when_it_should {
         w.is_gate_open = true;
         let admin = w.admin.clone();
         let gone = w.id(3);
-        admin.say(&mut w, 0, Body::Revoke(Revoke { key: AuthorId(gone.0), head: None, reason: "sold".into() }));
+        admin.say(
+            &mut w,
+            0,
+            Body::Revoke(Revoke {
+                key: AuthorId(gone.0),
+                head: None,
+                reason: "sold".into(),
+            }),
+        );
         admin.set(&mut w, 1, "on/all/params/x", Value::Int(1));
         w.run_for(120_000);
         let heard = w.value(3, "on/all/params/x").is_some();

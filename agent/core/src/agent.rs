@@ -9,7 +9,7 @@ use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::PeerView;
-use lab_crdt_model::{MeshId, Mono, NodeId, Now};
+use lab_crdt_model::{Hlc, MeshId, Mono, NodeId, Now, Wall};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -39,6 +39,13 @@ const BEACON_NODES: u64 = 12;
 const BEACON_MS_MAX: u64 = 3_600_000;
 /// At most one beacon on demand (suspicion, new addresses) in this time.
 const BEACON_MS_MIN: u64 = 1_000;
+/// How far ahead of this node's clock a stamp may be that is handed on to the next author. Beyond it a clock is wrong
+/// or someone lies, and every grant with an end would be over for whoever counts on from there.
+const STAMP_AHEAD_MS_MAX: u64 = 5 * 60_000;
+/// News about this node wait at least this long, and up to so much longer per node of the mesh, milliseconds.
+const NEWS_MS_MIN: u64 = 20;
+const NEWS_MS_PER_NODE: u64 = 10;
+const NEWS_MS_MAX: u64 = 30_000;
 const QUEUED_COMMANDS_MAX: usize = 256;
 
 /// When the agent wants to be woken, and what for.
@@ -98,6 +105,7 @@ struct Member {
     joined_told: bool,
     beacon_at: Mono,
     last_beacon: Mono,
+    news_at: Option<Mono>,
     tidy_at: Mono,
     /// When the next lease of a member ends, so that the gate closes then.
     lease_at: Option<Mono>,
@@ -112,7 +120,8 @@ struct Member {
 #[derive(Default)]
 struct Stores {
     under_way: BTreeMap<StoreId, Pending>,
-    retry: Vec<Pending>,
+    /// What failed, and what must not be written before it.
+    retry: BTreeMap<StoreId, Pending>,
     retry_at: Option<Mono>,
     bytes: usize,
 }
@@ -240,6 +249,9 @@ impl Agent {
             .unwrap_or_default();
         let mut reporter =
             Reporter::new(meta.get(META_SEQ).map(Vec::as_slice), self.rng.next_u64());
+        for (register, _) in replica.registers.of(&self.keys.node()) {
+            reporter.saw_own(register.seq);
+        }
         let converge = Converge::new(meta, &mut reporter.status, now.mono);
         let mut mesh_seed = [0; 32];
         self.rng.fill_bytes(&mut mesh_seed);
@@ -257,6 +269,7 @@ impl Agent {
             joined_told: false,
             beacon_at: now.mono,
             last_beacon: Mono::default(),
+            news_at: None,
             tidy_at: now.mono.plus_ms(TIDY_MS),
             lease_at: None,
             broadcasts: Vec::new(),
@@ -381,6 +394,7 @@ impl Agent {
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");
+                    offer(m.news_at, "tell news");
                 }
                 if m.was_joined && !m.converge.is_running() && m.converge.desired().is_some() {
                     offer(Some(m.converge.next_at), "check the machine");
@@ -418,47 +432,90 @@ impl Agent {
         self.next_id += 1;
         let id = StoreId(self.next_id);
         self.stores.bytes += batch_bytes(&batch);
+        let pending = Pending { batch, after };
+        if self.stores.retry.is_empty() {
+            self.write(id, pending);
+        } else {
+            // Behind what failed: an older value must never be written over a newer one.
+            self.stores.retry.insert(id, pending);
+        }
+    }
+
+    fn write(&mut self, id: StoreId, pending: Pending) {
         self.outbox.push_back(Output::Store {
             id,
-            batch: batch.clone(),
+            batch: pending.batch.clone(),
         });
-        self.stores.under_way.insert(id, Pending { batch, after });
+        self.stores.under_way.insert(id, pending);
     }
 
     fn stored(&mut self, id: StoreId, result: Result<(), String>) {
-        let Some(pending) = self.stores.under_way.remove(&id) else {
+        let Some(mut pending) = self.stores.under_way.remove(&id) else {
             return;
         };
-        self.stores.bytes -= batch_bytes(&pending.batch);
         match result {
             Ok(()) => {
-                for after in pending.after {
+                let after = std::mem::take(&mut pending.after);
+                let has_earlier = self.stores.retry.range(..id).next().is_some();
+                if has_earlier {
+                    // What failed before it will be written again, and this again after that.
+                    self.stores.retry.insert(id, pending);
+                } else {
+                    self.stores.bytes -= batch_bytes(&pending.batch);
+                }
+                for after in after {
                     self.after(after);
                 }
             }
             Err(why) => {
                 self.outbox
                     .push_back(Output::Tell(Event::StoreFailed { why: why.clone() }));
-                let mut kept = Vec::new();
-                for after in pending.after {
-                    match after {
-                        // Nothing was taken in: whoever handed it in is told, and may try again.
-                        After::Submit { id, .. } => {
-                            self.submit_done();
-                            let why = format!("the store of this node refused the write: {why}");
-                            self.refuse(id, "M011", why);
-                            return;
-                        }
-                        after => kept.push(after),
-                    }
+                let is_submit = |after: &After| matches!(after, After::Submit { .. });
+                // Nothing was taken in: whoever handed it in is told, and may try again.
+                if let Some(at) = pending.after.iter().position(is_submit)
+                    && let After::Submit { id, .. } = pending.after.swap_remove(at)
+                {
+                    self.stores.bytes -= batch_bytes(&pending.batch);
+                    let why = format!("the store of this node refused the write: {why}");
+                    self.refuse(id, "M011", why);
+                    return self.submit_done();
                 }
-                self.stores.bytes += batch_bytes(&pending.batch);
-                self.stores.retry.push(Pending {
-                    batch: pending.batch,
-                    after: kept,
-                });
-                self.stores.retry_at = Some(self.now.mono.plus_ms(STORE_RETRY_MS));
+                self.stores.retry.insert(id, pending);
+                let at = self.now.mono.plus_ms(STORE_RETRY_MS);
+                self.stores.retry_at = Some(self.stores.retry_at.unwrap_or(at));
             }
+        }
+    }
+
+    /// Writes again what failed, and after it what came later, as one batch: of each key the last value only, so
+    /// that a store that fails for long costs no more memory than what it would hold.
+    fn write_again(&mut self) {
+        self.stores.retry_at = None;
+        let mut values: BTreeMap<(Table, Vec<u8>), StoreOp> = BTreeMap::new();
+        let mut all = Pending {
+            batch: Batch::new(),
+            after: Vec::new(),
+        };
+        let mut submits = Vec::new();
+        for (id, pending) in std::mem::take(&mut self.stores.retry) {
+            if matches!(pending.after.first(), Some(After::Submit { .. })) {
+                submits.push((id, pending));
+                continue;
+            }
+            self.stores.bytes -= batch_bytes(&pending.batch);
+            for op in pending.batch {
+                let (StoreOp::Put { table, key, .. } | StoreOp::Delete { table, key }) = &op;
+                values.insert((*table, key.clone()), op);
+            }
+            all.after.extend(pending.after);
+        }
+        all.batch = values.into_values().collect();
+        self.stores.bytes += batch_bytes(&all.batch);
+        self.next_id += 1;
+        self.write(StoreId(self.next_id), all);
+        for (_, pending) in submits {
+            self.next_id += 1;
+            self.write(StoreId(self.next_id), pending);
         }
     }
 
@@ -530,7 +587,7 @@ impl Agent {
                     seq: tail.seq,
                     prev: tail.prev,
                     refs: tail.refs,
-                    hlc: tail.hlc,
+                    hlc: sane_stamp(tail.hlc, self.now.wall),
                 };
                 self.outbox.push_back(Output::Reply {
                     id,
@@ -545,7 +602,7 @@ impl Agent {
         let Stage::Member(member) = &mut self.stage else {
             return;
         };
-        let ids = match member.replica.log.check(&statements) {
+        let ids = match member.replica.log.check(&statements, self.now.wall) {
             Ok(ids) => ids,
             Err(refusal) => {
                 let why = refusal.to_string();
@@ -587,7 +644,7 @@ impl Agent {
         if let Stage::Member(member) = &mut self.stage {
             for bytes in statements {
                 match member.replica.take_statement(bytes, None, self.now) {
-                    Ok(Outcome::Stored { ids: new, .. }) => ids.extend(new),
+                    Ok(Outcome::Stored { ids: new }) => ids.extend(new.first()),
                     Ok(Outcome::Known(known)) => ids.push(known),
                     Ok(Outcome::Waiting { .. }) | Err(_) => {}
                 }
@@ -836,11 +893,7 @@ impl Agent {
     fn wake(&mut self) {
         let now = self.now.mono;
         if self.stores.retry_at.is_some_and(|at| at <= now) {
-            self.stores.retry_at = None;
-            for pending in std::mem::take(&mut self.stores.retry) {
-                self.stores.bytes -= batch_bytes(&pending.batch);
-                self.store(pending.batch, pending.after);
-            }
+            self.write_again();
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -905,6 +958,7 @@ impl Agent {
                 _ => {}
             },
             MeshOutput::SyncOpen { peer } => {
+                m.replica.log.forget_full();
                 let mut messages = sync::open(&m.replica.log, &m.replica.registers);
                 let wanted = m.replica.log.wanted(WANTED_MAX);
                 if !wanted.is_empty() {
@@ -944,6 +998,7 @@ impl Agent {
             return;
         };
         let mut messages = answer.messages;
+        let progress = m.replica.log.progress();
         let has_statements = !answer.statements.is_empty();
         for statement in &answer.statements {
             self.take_statement(statement, from);
@@ -958,10 +1013,12 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
-        if let Some(resume) = answer.resume {
+        // An exchange goes on only while it leads to something: what is refused here would be sent for ever.
+        let is_progress = m.replica.log.progress() != progress;
+        if let Some(resume) = answer.resume.filter(|_| is_progress) {
             messages.push(sync::resume(&m.replica.log, &m.replica.registers, resume));
         }
-        if has_statements {
+        if is_progress {
             let wanted = m.replica.log.wanted(WANTED_MAX);
             if !wanted.is_empty() {
                 messages.push(sync::want(wanted));
@@ -1129,7 +1186,23 @@ impl Agent {
             return;
         }
         let mesh = m.replica.log.mesh();
-        let mut sealed = m.reporter.news(&mesh, &self.keys);
+        let mut sealed = Vec::new();
+        if m.reporter.has_news() {
+            // What one edit changes on every node is told spread out, or all would speak at the same moment; and what
+            // is wanted and what was done about it is told together.
+            let nodes = m.admitted.len() as u64 + 1;
+            let spread = (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX);
+            let at = *m.news_at.get_or_insert_with(|| {
+                now.mono
+                    .plus_ms(NEWS_MS_MIN + self.rng.next_u64() % (spread + 1))
+            });
+            if at <= now.mono {
+                m.news_at = None;
+                sealed = m.reporter.news(&mesh, &self.keys);
+            }
+        } else {
+            m.news_at = None;
+        }
         if m.beacon_at <= now.mono {
             let nodes = m.admitted.len() as u64 + 1;
             let period =
@@ -1194,6 +1267,13 @@ impl Agent {
         self.mesh_input(MeshInput::Stop);
         self.drain_mesh();
     }
+}
+
+/// The newest stamp seen, as far as it can be believed.
+pub(crate) fn sane_stamp(seen: Hlc, wall: Wall) -> Hlc {
+    seen.min(Hlc::from_wall(Wall(
+        wall.0.saturating_add(STAMP_AHEAD_MS_MAX),
+    )))
 }
 
 fn push(what: u8, bytes: &[u8]) -> Bytes {

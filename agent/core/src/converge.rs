@@ -124,8 +124,10 @@ impl Converge {
                 owner: f.owner,
             })
             .collect();
+        // That labels disagree (D021) is told below, of files like of everything else.
         self.unrendered = issues
             .iter()
+            .filter(|i| i.code != "D021")
             .map(|i| {
                 report(
                     format!("file:{}", i.subject.split_once(' ').map_or("", |(_, p)| p)),

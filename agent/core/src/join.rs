@@ -40,6 +40,12 @@ struct Sponsor {
     next_dial: Mono,
     failures: u32,
     is_busy: bool,
+    /// Named by the token or by the person, not merely found on the network.
+    is_named: bool,
+    /// It showed that the token was made by its mesh.
+    is_proved: bool,
+    /// The mesh that it was asked to let us into.
+    asked: Option<MeshId>,
 }
 
 /// What a joiner wants.
@@ -73,7 +79,9 @@ impl Joiner {
             Vec::new()
         };
         for (node, address) in via.into_iter().chain(named) {
-            sponsors.entry(node).or_default().addresses.push(address);
+            let sponsor = sponsors.entry(node).or_default();
+            sponsor.addresses.push(address);
+            sponsor.is_named = true;
         }
         Self {
             keys,
@@ -86,7 +94,12 @@ impl Joiner {
     }
 
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        let next = self.sponsors.values().filter(|s| !s.is_busy).map(|s| s.next_dial).min()?;
+        let next = self
+            .sponsors
+            .values()
+            .filter(|s| !s.is_busy)
+            .map(|s| s.next_dial)
+            .min()?;
         Some(next.max(self.next_start))
     }
 
@@ -96,7 +109,10 @@ impl Joiner {
         if now < self.next_start {
             return Vec::new();
         }
-        let due = self.sponsors.iter_mut().filter(|(_, s)| !s.is_busy && s.next_dial <= now);
+        let due = self
+            .sponsors
+            .iter_mut()
+            .filter(|(_, s)| !s.is_busy && s.next_dial <= now);
         let Some((node, sponsor)) = due.min_by_key(|(_, s)| (s.failures, s.next_dial)) else {
             return Vec::new();
         };
@@ -120,13 +136,13 @@ impl Joiner {
         }
     }
 
-    pub(crate) fn linked(&self, node: NodeId, keys: &NodeKeys) -> Vec<JoinerWish> {
+    pub(crate) fn linked(&mut self, node: NodeId, keys: &NodeKeys) -> Vec<JoinerWish> {
         // Whoever made the token may have told us the mesh and the invite; otherwise the sponsor has to.
         if let Token::Ticket(ticket) = &self.token
             && !ticket.invite.is_empty()
         {
             let (mesh, invite) = (ticket.mesh, Bytes::from(ticket.invite.clone()));
-            return self.request(node, mesh, &invite, keys);
+            return self.request(node, mesh, &invite, false, keys);
         }
         let prologue = Prologue {
             token_id: token_id(&self.keys.public()),
@@ -135,13 +151,33 @@ impl Joiner {
         send(node, JoinFrame::Prologue(prologue))
     }
 
-    pub(crate) fn frame(&self, from: NodeId, bytes: &Bytes, keys: &NodeKeys) -> Vec<JoinerWish> {
+    pub(crate) fn frame(
+        &mut self,
+        from: NodeId,
+        bytes: &Bytes,
+        keys: &NodeKeys,
+    ) -> Vec<JoinerWish> {
+        let mut wishes = self.answer(from, bytes, keys);
+        // Whoever announces itself on the network may claim anything: it cannot end the attempt for the others.
+        let is_trusted = self
+            .sponsors
+            .get(&from)
+            .is_some_and(|s| s.is_named || s.is_proved);
+        for wish in &mut wishes {
+            if let JoinerWish::Refused { is_final, .. } = wish {
+                *is_final &= is_trusted;
+            }
+        }
+        wishes
+    }
+
+    fn answer(&mut self, from: NodeId, bytes: &Bytes, keys: &NodeKeys) -> Vec<JoinerWish> {
         match JoinFrame::decode(bytes) {
             Ok(JoinFrame::Offer(offer)) if offer.nonce == self.nonce => {
                 if offer.invite.is_empty() {
                     return refused(from, "this node has not heard of the token", false);
                 }
-                self.request(from, offer.mesh, &offer.invite, keys)
+                self.request(from, offer.mesh, &offer.invite, true, keys)
             }
             Ok(JoinFrame::Reply(JoinReply::Refused { why, is_final, .. })) => {
                 refused(from, &why, is_final)
@@ -155,10 +191,11 @@ impl Joiner {
     }
 
     fn request(
-        &self,
+        &mut self,
         to: NodeId,
         mesh: MeshId,
         invite: &Bytes,
+        is_from_sponsor: bool,
         keys: &NodeKeys,
     ) -> Vec<JoinerWish> {
         if let Token::Ticket(ticket) = &self.token
@@ -186,9 +223,13 @@ impl Joiner {
                 false,
             );
         }
+        if let Some(sponsor) = self.sponsors.get_mut(&to) {
+            sponsor.asked = Some(mesh);
+            sponsor.is_proved |= is_from_sponsor;
+        }
         if (body.role == Role::Laptop) != self.operator_key.is_some() {
             let what = if body.role == Role::Laptop {
-                "a laptop: join with --as laptop"
+                "a laptop: join with --laptop"
             } else {
                 "a machine, not for a laptop"
             };
@@ -218,7 +259,7 @@ impl Joiner {
             token_signature,
         };
         // The stamp follows from the invite, so that asking twice gives the same statement, not a fork.
-        let hlc = Hlc(invite.hlc.0 + 1);
+        let hlc = Hlc(invite.hlc.0.saturating_add(1));
         let draft = Draft {
             seq: 0,
             prev: StatementId::ZERO,
@@ -246,10 +287,10 @@ impl Joiner {
                 );
             }
         };
-        let is_other = match &self.token {
-            Token::Ticket(ticket) => ticket.mesh != root.mesh(),
-            Token::Typed(_) => false,
-        };
+        // Only who was asked may let us in. Nobody is asked who did not show to belong to the mesh that made the
+        // token, or whose mesh is not the one that the token names.
+        let asked = self.sponsors.get(&from).and_then(|s| s.asked);
+        let is_other = asked != Some(root.mesh());
         if is_other {
             return refused(
                 from,
@@ -558,7 +599,7 @@ pub(crate) fn witness(
         seq: tail.seq,
         prev: tail.prev,
         under,
-        hlc: tail.hlc.next(now.wall),
+        hlc: crate::agent::sane_stamp(tail.hlc, now.wall).next(now.wall),
         refs: vec![],
         body: Body::Witness(Witness {
             join: join.id,

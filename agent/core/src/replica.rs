@@ -66,28 +66,9 @@ impl Replica {
 
     /// Takes in what the store held. Damaged or contradicting records are left out; the mesh repairs them.
     pub(crate) fn restore(&mut self, tables: &mut Tables) {
-        // Keys are hashes, so the order is not causal: what comes too early waits for its predecessor, and the
-        // waiting room is bounded per author. Sorting by position first keeps it nearly empty.
-        let mut statements: Vec<Bytes> = tables
-            .remove(&Table::Statements)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, v)| v.into())
-            .collect();
-        statements.sort_by_key(|bytes| bytes.get(106..114).map(<[u8]>::to_vec));
-        let mut left = statements;
-        loop {
-            let before = left.len();
-            left.retain(|bytes| {
-                !matches!(
-                    self.log.restore(bytes),
-                    Ok(Outcome::Stored { .. } | Outcome::Known(_))
-                )
-            });
-            if left.is_empty() || left.len() == before {
-                break;
-            }
-        }
+        let statements = tables.remove(&Table::Statements).unwrap_or_default();
+        self.log
+            .restore_all(statements.into_iter().map(|(_, v)| v.into()));
         for (_, value) in tables.remove(&Table::Registers).unwrap_or_default() {
             let _damaged = self.registers.restore(&value.into(), Wall::default());
         }
@@ -102,19 +83,13 @@ impl Replica {
     ) -> Result<Outcome, Refusal> {
         let outcome = self.log.ingest(bytes, now.mono);
         match &outcome {
-            Ok(Outcome::Stored { ids, dropped }) => {
+            Ok(Outcome::Stored { ids }) => {
                 self.has_new_statements = true;
                 for id in ids {
                     if let Some(envelope) = self.log.envelope(id) {
                         self.batch
                             .push(put(Table::Statements, &id.0, envelope.to_vec()));
                     }
-                }
-                for id in dropped {
-                    self.batch.push(StoreOp::Delete {
-                        table: Table::Statements,
-                        key: id.0.to_vec(),
-                    });
                 }
             }
             Ok(Outcome::Known(_) | Outcome::Waiting { .. }) => {}

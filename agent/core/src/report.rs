@@ -48,10 +48,10 @@ impl Reporter {
 
     /// Whether a block must be reserved before anything more can be said; the write that does it.
     pub(crate) fn reserve(&mut self) -> Option<StoreOp> {
-        if self.next_seq + BLOCK / 2 < self.reserved {
+        if self.next_seq.saturating_add(BLOCK / 2) < self.reserved {
             return None;
         }
-        self.reserved = self.next_seq + BLOCK;
+        self.reserved = self.next_seq.saturating_add(BLOCK);
         Some(put(
             Table::Meta,
             META_SEQ,
@@ -70,11 +70,13 @@ impl Reporter {
 
     /// A register of ours came back with a number that we have not used: a former life of this disk used it.
     pub(crate) fn saw_own(&mut self, seq: u64) -> bool {
-        let is_foreign = seq >= self.next_seq;
+        // At the end of all numbers nothing newer can be said; only whoever copied the key goes there.
+        let is_foreign = seq >= self.next_seq && seq < u64::MAX - 4 * BLOCK;
         if is_foreign {
-            self.next_seq = seq + 1;
+            self.next_seq = seq.saturating_add(1);
             self.said_facts = None;
             self.said_status = None;
+            self.is_reserved &= self.next_seq < self.reserved;
         }
         is_foreign
     }
@@ -90,7 +92,7 @@ impl Reporter {
             .ok()
             .filter(|b| b.len() <= section.bytes_max())?;
         let seq = self.next_seq;
-        self.next_seq += 1;
+        self.next_seq = self.next_seq.saturating_add(1);
         Some(seal_register(
             mesh,
             &keys.signing,
@@ -112,6 +114,12 @@ impl Reporter {
         self.seal(mesh, keys, Section::Beacon, &beacon)
     }
 
+    /// Whether facts or status differ from what was said last.
+    pub(crate) fn has_news(&self) -> bool {
+        (self.facts.is_some() && self.facts != self.said_facts)
+            || self.said_status.as_ref() != Some(&self.status)
+    }
+
     /// Facts and status, where they differ from what was said last.
     pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys) -> Vec<Bytes> {
         let mut out = Vec::new();
@@ -126,5 +134,31 @@ impl Reporter {
             self.said_status = Some(status);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_key_that_uses_up_all_numbers_does_not_keep_the_node_busy() {
+        let mut reporter = Reporter::new(None, 1);
+        assert!(reporter.reserve().is_some());
+        reporter.reserved();
+        assert!(!reporter.saw_own(u64::MAX));
+        assert!(reporter.can_speak() && reporter.reserve().is_none());
+    }
+
+    #[test]
+    fn numbers_of_a_former_life_are_jumped_over_only_with_a_new_reservation() {
+        let mut reporter = Reporter::new(None, 1);
+        assert!(reporter.reserve().is_some());
+        reporter.reserved();
+        assert!(reporter.saw_own(5_000));
+        assert!(!reporter.can_speak());
+        assert!(reporter.reserve().is_some());
+        reporter.reserved();
+        assert!(reporter.can_speak());
     }
 }

@@ -313,6 +313,7 @@ impl Body {
     /// Reads canonical bytes; `None` for anything else or beyond a limit.
     pub fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
         let body = match kind {
+            Kind::EDIT if !nesting::is_bounded(bytes) => return None,
             Kind::EDIT => Self::Edit(canonical(bytes)?),
             Kind::GRANT => Self::Grant(canonical(bytes)?),
             Kind::REVOKE_GRANT => Self::RevokeGrant(canonical(bytes)?),
@@ -381,6 +382,91 @@ impl Body {
 fn canonical<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
     let (body, rest) = postcard::take_from_bytes::<T>(bytes).ok()?;
     (rest.is_empty() && postcard::to_stdvec(&body).ok()? == bytes).then_some(body)
+}
+
+/// Looks through the bytes of an edit without reading it. The reader of values calls itself for every level of
+/// nesting, and 64 KiB hold enough levels to overflow a stack, so depth is checked before it runs.
+mod nesting {
+    use lab_crdt_model::limit::VALUE_DEPTH_MAX;
+
+    struct Scan<'a>(&'a [u8]);
+
+    impl Scan<'_> {
+        fn varint(&mut self) -> Option<u64> {
+            let mut out = 0u64;
+            for shift in (0..70).step_by(7) {
+                let (first, rest) = self.0.split_first()?;
+                self.0 = rest;
+                out |= u64::from(first & 0x7f).checked_shl(shift)?;
+                if first & 0x80 == 0 {
+                    return Some(out);
+                }
+            }
+            None
+        }
+
+        fn text(&mut self) -> Option<()> {
+            let length = usize::try_from(self.varint()?).ok()?;
+            self.0 = self.0.get(length..)?;
+            Some(())
+        }
+
+        fn value(&mut self) -> Option<()> {
+            // How many more values each open list or map holds; a map has a key before each.
+            let mut open: Vec<(u64, bool)> = Vec::new();
+            loop {
+                match self.varint()? {
+                    0 => {}
+                    1 => self.0 = self.0.get(1..)?,
+                    2 => drop(self.varint()?),
+                    3 | 4 => self.text()?,
+                    tag @ (5 | 6) => {
+                        if open.len() >= VALUE_DEPTH_MAX {
+                            return None;
+                        }
+                        open.push((self.varint()?, tag == 6));
+                    }
+                    _ => return None,
+                }
+                loop {
+                    match open.last_mut() {
+                        None => return Some(()),
+                        Some((0, _)) => drop(open.pop()),
+                        Some((left, is_map)) => {
+                            *left -= 1;
+                            if *is_map {
+                                self.text()?;
+                            }
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+
+        fn edit(&mut self) -> Option<()> {
+            self.text()?;
+            for _ in 0..self.varint()? {
+                let tag = self.varint()?;
+                self.text()?;
+                if tag == 0 {
+                    self.value()?;
+                    for _ in 0..self.varint()? {
+                        self.text()?;
+                    }
+                    if self.varint()? == 1 {
+                        self.text()?;
+                    }
+                }
+            }
+            Some(())
+        }
+    }
+
+    /// Whether the values of an edit nest no deeper than they may, as far as the bytes are an edit at all.
+    pub(super) fn is_bounded(bytes: &[u8]) -> bool {
+        Scan(bytes).edit().is_some()
+    }
 }
 
 mod signature_bytes {

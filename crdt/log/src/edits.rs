@@ -16,7 +16,7 @@ pub struct EffectiveEdit {
     pub id: StatementId,
     /// Who.
     pub author: AuthorId,
-    /// For a branch of a forked chain other than the one with the lowest id: its first statement.
+    /// For a branch of a forked chain other than the one that took the lowest id at every fork: its first statement.
     pub branch: Option<StatementId>,
     /// The author's stamp.
     pub at: Hlc,
@@ -73,22 +73,6 @@ impl EditIndex {
         self.fresh.push(s.id);
     }
 
-    pub(crate) fn unstore(&mut self, id: &StatementId) {
-        self.near.remove(id);
-        self.is_edit.remove(id);
-        self.verdicts.remove(id);
-        if self.frontier.remove(id) {
-            // The branch was shortened: what it stood on is the frontier again, unless something else covers it.
-            let covered: BTreeSet<_> = self.near.values().flatten().copied().collect();
-            self.frontier = self
-                .is_edit
-                .iter()
-                .filter(|e| !covered.contains(*e))
-                .copied()
-                .collect();
-        }
-    }
-
     /// Nearest edits before a statement: its predecessor and references, or through them.
     fn past(
         &self,
@@ -126,16 +110,10 @@ impl EditIndex {
     }
 
     pub(crate) fn authority_changed(&mut self, last: &Authority, next: &Authority) {
-        let authors = last
-            .grants
-            .values()
-            .chain(next.grants.values())
-            .map(|g| g.subject)
-            .chain(last.admins.iter().chain(&next.admins).copied())
-            .chain(last.revoked.iter().chain(&next.revoked).copied());
-        for author in authors.collect::<BTreeSet<_>>() {
-            if last.slice(&author) != next.slice(&author) {
-                self.stale_authors.insert(author);
+        let (last, next) = (last.slices(), next.slices());
+        for author in last.keys().chain(next.keys()) {
+            if last.get(author) != next.get(author) {
+                self.stale_authors.insert(*author);
             }
         }
     }
@@ -249,7 +227,7 @@ impl EditIndex {
         Some(EffectiveEdit {
             id: *id,
             author: s.author,
-            branch: log.chain(&s.author)?.branch(id, s.seq),
+            branch: log.chain(&s.author)?.branch(id),
             at: s.hlc,
             message: edit.message,
             parents: self.effective_near.get(id).cloned().unwrap_or_default(),

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lab_crdt_model::limit::{
     CUT_KEPT_MAX, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX, PENDING_MS_MAX,
-    PENDING_PER_AUTHOR_MAX, TOKENS_MAX,
+    PENDING_PER_AUTHOR_MAX, STATEMENT_BYTES_MAX, TOKENS_MAX,
 };
-use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId};
+use lab_crdt_model::view::Role;
+use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall};
 
-use crate::body::Body;
-use crate::chain::Chain;
+use crate::body::{Body, Kind, Rights};
+use crate::chain::{Chain, NO_MORE};
 use crate::edits::EditIndex;
 use crate::envelope::{EnvelopeError, Statement, open, parse};
 use crate::prints::Prints;
@@ -18,15 +19,25 @@ use crate::resolve::{Authority, resolve};
 use crate::root::{RootError, RootRecord, SignedRoot};
 use crate::token::is_join_signed;
 
+/// Most bytes kept of one operator, and of one node.
+const OPERATOR_BYTES_MAX: usize = 16 << 20;
+const NODE_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of one author that wait for others.
+const PENDING_BYTES_MAX: usize = 4 << 20;
+/// Most joins kept beyond the uses of their token; the surplus of a token that got about.
+const JOINS_BEYOND_USES_MAX: usize = 16;
+/// Most authors of which no more is asked for in an exchange.
+const FULL_MAX: usize = 1024;
+/// Most ends of one chain told to a peer.
+const TIPS_TOLD_MAX: usize = 7;
+
 /// What became of bytes that are a statement of this mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Stored, with those that had waited for it, in causal order; and what a fork put beyond its bounds.
+    /// Stored, with those that had waited for it, in causal order.
     Stored {
         /// New here.
         ids: Vec<StatementId>,
-        /// No longer kept.
-        dropped: Vec<StatementId>,
     },
     /// Was here already.
     Known(StatementId),
@@ -57,11 +68,14 @@ pub enum Refusal {
     /// The author has as many statements as it may.
     #[error("its author has used up its {0} statements")]
     Quota(usize),
+    /// The author is a node, and nodes do not say this.
+    #[error("nodes do not say this")]
+    Kind,
     /// The author was cut and has used up what is kept as evidence.
     #[error("its author's key was revoked")]
     Cut,
     /// Beyond what is kept of a forked chain.
-    #[error("its author's chain is forked and this branch is full")]
+    #[error("its author's chain is forked and no further branch is kept")]
     Fork,
     /// Handed in locally: the chain has grown since, or it refers to what is not here. Prepare and sign again.
     #[error("the chain of its author has grown since it was signed")]
@@ -95,6 +109,22 @@ pub(crate) struct Stored {
     pub(crate) order: u64,
 }
 
+/// What an author may say at all. Only grows, and follows from the set of statements alone: what counts is decided
+/// later, but nothing at all is kept of those who never had any standing.
+#[derive(Debug, Default, Clone, Copy)]
+struct Standing {
+    is_operator: bool,
+    may_invite: bool,
+}
+
+/// How much of an author is kept.
+#[derive(Debug, Default, Clone, Copy)]
+struct Usage {
+    bytes: usize,
+    waiting: usize,
+    waiting_bytes: usize,
+}
+
 #[derive(Debug)]
 struct Waiting {
     statement: Statement,
@@ -112,9 +142,16 @@ pub struct Log {
     next_order: u64,
     chains: BTreeMap<AuthorId, Chain>,
     acts: BTreeMap<StatementId, Statement>,
-    known: BTreeSet<AuthorId>,
+    known: BTreeMap<AuthorId, Standing>,
+    usage: BTreeMap<AuthorId, Usage>,
     waiting: BTreeMap<StatementId, Vec<Waiting>>,
-    waiting_count: BTreeMap<AuthorId, usize>,
+    waiting_ids: BTreeSet<StatementId>,
+    wanted_from: StatementId,
+    invite_count: usize,
+    join_counts: BTreeMap<StatementId, usize>,
+    /// Authors of whom something was refused for good; until [`Log::forget_full`].
+    full: BTreeSet<AuthorId>,
+    progress: u64,
     prints: Prints,
     hlc: Hlc,
     authority: Authority,
@@ -131,6 +168,13 @@ impl Log {
             .iter()
             .map(|a| a.key)
             .chain(root.root_keys.iter().copied())
+            .map(|key| {
+                let all = Standing {
+                    is_operator: true,
+                    may_invite: true,
+                };
+                (key, all)
+            })
             .collect();
         Ok(Self {
             mesh: signed_root.mesh(),
@@ -142,8 +186,14 @@ impl Log {
             chains: BTreeMap::new(),
             acts: BTreeMap::new(),
             known,
+            usage: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            waiting_count: BTreeMap::new(),
+            waiting_ids: BTreeSet::new(),
+            wanted_from: StatementId::ZERO,
+            invite_count: 0,
+            join_counts: BTreeMap::new(),
+            full: BTreeSet::new(),
+            progress: 0,
             prints: Prints::default(),
             hlc: Hlc::default(),
             authority: Authority::default(),
@@ -167,68 +217,141 @@ impl Log {
         &self.signed_root
     }
 
-    /// Takes in bytes from anyone: lengths, author, signature, body and chain are checked, in this order.
+    /// Takes in bytes from anyone: lengths, author, quota, signature, body and chain are checked, in this order.
     pub fn ingest(&mut self, bytes: &Bytes, now: Mono) -> Result<Outcome, Refusal> {
-        if let Some(id) = self.peek_known(bytes) {
+        let taken = self.ingest_checked(bytes, now);
+        // Only what follows from the replica itself or from the author's own signature: junk in another's name must
+        // not keep us from asking for what that author really said.
+        if let Err(
+            Refusal::Quota(_) | Refusal::Cut | Refusal::Fork | Refusal::Token | Refusal::Chain,
+        ) = &taken
+            && let Some(author) = bytes.get(2..34).and_then(|b| b.first_chunk())
+            && self.full.len() < FULL_MAX
+            && self.full.insert(AuthorId(*author))
+        {
+            self.progress += 1;
+        }
+        taken
+    }
+
+    fn ingest_checked(&mut self, bytes: &Bytes, now: Mono) -> Result<Outcome, Refusal> {
+        let id = peek_id(bytes).ok_or(EnvelopeError::Length)?;
+        if self.statements.contains_key(&id) {
             return Ok(Outcome::Known(id));
         }
-        let is_join = bytes.get(1) == Some(&crate::Kind::JOIN.0);
         let author = bytes
             .get(2..34)
             .and_then(|b| b.first_chunk())
             .ok_or(EnvelopeError::Length)?;
-        if !is_join && !self.known.contains(&AuthorId(*author)) {
-            return Err(Refusal::Stranger);
+        self.check_standing(&AuthorId(*author), Kind(bytes[1]))?;
+        if !self.is_needed(&id) {
+            self.check_quota(&AuthorId(*author), bytes.len())?;
         }
-        self.check_quota(&AuthorId(*author))?;
         let statement = open(&self.mesh, bytes)?;
-        self.place(statement, now)
+        self.place(statement, now, false)
     }
 
-    /// Takes in bytes that this replica had stored before; the signature is not checked again.
+    /// Takes in bytes that this replica had stored before; the signature and quotas are not checked again.
     pub fn restore(&mut self, bytes: &Bytes) -> Result<Outcome, Refusal> {
         let statement = parse(bytes)?;
-        self.place(statement, Mono::default())
+        self.place(statement, Mono::default(), true)
     }
 
-    fn peek_known(&self, bytes: &Bytes) -> Option<StatementId> {
-        let signed = bytes.get(..bytes.len().checked_sub(64)?)?;
-        if bytes.len() > lab_crdt_model::limit::STATEMENT_BYTES_MAX {
-            return None;
+    /// The same for all that this replica had stored, in any order; work grows with their number only. What is
+    /// damaged or lacks its past is left out: the mesh repairs it.
+    pub fn restore_all(&mut self, all: impl IntoIterator<Item = Bytes>) {
+        let mut statements: BTreeMap<StatementId, Statement> = BTreeMap::new();
+        for bytes in all {
+            if let Ok(s) = parse(&bytes) {
+                statements.insert(s.id, s);
+            }
         }
-        let id = StatementId(*blake3::hash(signed).as_bytes());
-        self.statements.contains_key(&id).then_some(id)
+        // Causal order: each statement once everything it names is here. Among those that may come next the one
+        // with the earliest stamp does, which is near the order in which they were made.
+        let mut followers: BTreeMap<StatementId, Vec<StatementId>> = BTreeMap::new();
+        let mut lacking: BTreeMap<StatementId, usize> = BTreeMap::new();
+        let mut ready: BTreeSet<(Hlc, StatementId)> = BTreeSet::new();
+        for (id, s) in &statements {
+            let mut past: Vec<StatementId> =
+                past_of(s).filter(|p| statements.contains_key(p)).collect();
+            past.sort_unstable();
+            past.dedup();
+            if past.is_empty() {
+                ready.insert((s.hlc, *id));
+            }
+            lacking.insert(*id, past.len());
+            for p in past {
+                followers.entry(p).or_default().push(*id);
+            }
+        }
+        while let Some((_, id)) = ready.pop_first() {
+            let Some(s) = statements.remove(&id) else {
+                continue;
+            };
+            let _damaged = self.place(s, Mono::default(), true);
+            for follower in followers.remove(&id).unwrap_or_default() {
+                if let Some(count) = lacking.get_mut(&follower) {
+                    *count -= 1;
+                    if *count == 0
+                        && let Some(s) = statements.get(&follower)
+                    {
+                        ready.insert((s.hlc, follower));
+                    }
+                }
+            }
+        }
     }
 
-    fn check_quota(&self, author: &AuthorId) -> Result<(), Refusal> {
-        let is_admin = self.root.admins.iter().any(|a| a.key == *author);
-        let is_node = self.authority.roster.members.contains_key(&author.node());
-        let max = if is_node {
-            NODE_STATEMENTS_MAX
+    /// Whether something here cannot count before it arrives: such a statement is taken in beyond every quota.
+    fn is_needed(&self, id: &StatementId) -> bool {
+        self.waiting.contains_key(id) || self.authority.awaited.contains(id)
+    }
+
+    fn is_admin(&self, author: &AuthorId) -> bool {
+        self.root.admins.iter().any(|a| a.key == *author)
+    }
+
+    fn check_standing(&self, author: &AuthorId, kind: Kind) -> Result<(), Refusal> {
+        let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::CO_SIGN;
+        match self.known.get(author) {
+            None if kind == Kind::JOIN => Ok(()),
+            None => Err(Refusal::Stranger),
+            Some(standing) if standing.is_operator || for_nodes => Ok(()),
+            Some(_) => Err(Refusal::Kind),
+        }
+    }
+
+    fn check_quota(&self, author: &AuthorId, more: usize) -> Result<(), Refusal> {
+        let (max, bytes_max) = if self.known.get(author).is_some_and(|s| s.is_operator) {
+            (OPERATOR_STATEMENTS_MAX, OPERATOR_BYTES_MAX)
         } else {
-            OPERATOR_STATEMENTS_MAX
+            (NODE_STATEMENTS_MAX, NODE_BYTES_MAX)
         };
         let count = self.chains.get(author).map_or(0, Chain::len);
-        if !is_admin && count >= max {
+        let bytes = self.usage.get(author).map_or(0, |u| u.bytes);
+        if !self.is_admin(author) && (count >= max || bytes + more > bytes_max) {
             Err(Refusal::Quota(max))
         } else {
             Ok(())
         }
     }
 
-    fn place(&mut self, statement: Statement, now: Mono) -> Result<Outcome, Refusal> {
+    fn place(
+        &mut self,
+        statement: Statement,
+        now: Mono,
+        was_here: bool,
+    ) -> Result<Outcome, Refusal> {
         let mut ids = Vec::new();
-        let mut dropped = Vec::new();
         let first = statement.id;
         let mut queue = vec![statement];
         while let Some(s) = queue.pop() {
             let id = s.id;
-            match self.place_one(s, now) {
-                Ok(Placed::Stored(gone)) => {
+            match self.place_one(s, now, was_here) {
+                Ok(Placed::Stored) => {
                     ids.push(id);
-                    dropped.extend(gone);
                     for w in self.waiting.remove(&id).unwrap_or_default() {
-                        self.forget_waiting(&w.statement.author);
+                        self.forget_waiting(&w.statement);
                         queue.push(w.statement);
                     }
                 }
@@ -241,11 +364,10 @@ impl Log {
                 Ok(Placed::Known | Placed::Missing(_)) | Err(_) => {}
             }
         }
-        ids.retain(|id| self.statements.contains_key(id));
-        Ok(Outcome::Stored { ids, dropped })
+        Ok(Outcome::Stored { ids })
     }
 
-    fn place_one(&mut self, s: Statement, now: Mono) -> Result<Placed, Refusal> {
+    fn place_one(&mut self, s: Statement, now: Mono, was_here: bool) -> Result<Placed, Refusal> {
         if self.statements.contains_key(&s.id) {
             return Ok(Placed::Known);
         }
@@ -259,92 +381,184 @@ impl Log {
             }
         }
         if let Body::Join(join) = &s.body {
-            let Some(Body::Invite(invite)) = self.acts.get(&join.invite).map(|i| &i.body) else {
-                return Err(Refusal::Token);
-            };
-            let node = s.author.node();
-            let operator = join.operator_key.as_ref();
-            let signature = &join.token_signature;
-            if s.seq != 0
-                || !is_join_signed(
-                    &invite.token_key,
-                    &self.mesh,
-                    &node,
-                    &join.seal_key,
-                    operator,
-                    signature,
-                )
-            {
-                return Err(Refusal::Token);
-            }
+            self.check_join(&s, join, was_here)?;
         }
-        if matches!(s.body, Body::Invite(_))
-            && self
-                .acts
-                .values()
-                .filter(|a| matches!(a.body, Body::Invite(_)))
-                .count()
-                >= 50 * TOKENS_MAX
-        {
-            return Err(Refusal::Quota(50 * TOKENS_MAX));
-        }
-        if self.authority.is_cut(&s.author) && !self.authority.is_allowed(&s.author, &s.id) {
-            let beyond = self.chains.get(&s.author).map_or(0, |c| {
-                c.tips()
-                    .iter()
-                    .flat_map(|(id, seq)| c.ancestors(id, *seq))
-                    .filter(|id| !self.authority.is_allowed(&s.author, id))
-                    .count()
-            });
-            if beyond >= CUT_KEPT_MAX {
-                return Err(Refusal::Cut);
-            }
+        if !was_here && !self.is_needed(&s.id) {
+            self.check_bounds(&s)?;
         }
         let chain = self.chains.entry(s.author).or_default();
-        let was_forked = chain.is_forked();
-        let dropped = chain.insert(s.seq, s.id, s.prev);
-        let is_newly_forked = chain.is_forked() != was_forked;
-        let print = tips_print(&chain.tips());
-        if dropped.contains(&s.id) {
-            return Err(Refusal::Fork);
-        }
-        self.prints.set(&s.author.0, Some(print));
-        self.store(s);
-        for id in &dropped {
-            self.unstore(id);
-        }
-        if is_newly_forked || !dropped.is_empty() {
+        if chain.insert(s.seq, s.id, s.prev) {
+            // Branches are named anew.
             self.is_stale = true;
             self.edits.reset();
         }
-        Ok(Placed::Stored(dropped))
+        let author = s.author;
+        self.store(s);
+        self.set_print(&author);
+        Ok(Placed::Stored)
+    }
+
+    fn check_join(
+        &self,
+        s: &Statement,
+        join: &crate::body::Join,
+        was_here: bool,
+    ) -> Result<(), Refusal> {
+        let by = self.acts.get(&join.invite);
+        let Some((author, Body::Invite(invite))) = by.map(|i| (i.author, &i.body)) else {
+            return Err(Refusal::Token);
+        };
+        if was_here {
+            return Ok(());
+        }
+        if !self.known.get(&author).is_some_and(|s| s.may_invite) {
+            return Err(Refusal::Stranger);
+        }
+        let is_signed = is_join_signed(
+            &invite.token_key,
+            &self.mesh,
+            &s.author.node(),
+            &join.seal_key,
+            join.operator_key.as_ref(),
+            &join.token_signature,
+        );
+        if s.seq != 0 || !is_signed {
+            return Err(Refusal::Token);
+        }
+        let max = usize::from(invite.uses_max) + JOINS_BEYOND_USES_MAX;
+        let count = self.join_counts.get(&join.invite).copied().unwrap_or(0);
+        if count >= max && !self.is_needed(&s.id) {
+            return Err(Refusal::Quota(max));
+        }
+        Ok(())
+    }
+
+    /// What is kept of an author who forked its chain or was cut, and of tokens.
+    fn check_bounds(&self, s: &Statement) -> Result<(), Refusal> {
+        self.check_quota(&s.author, s.bytes.len())?;
+        let is_invite = matches!(s.body, Body::Invite(_));
+        if is_invite && self.invite_count >= 50 * TOKENS_MAX && !self.is_admin(&s.author) {
+            return Err(Refusal::Quota(50 * TOKENS_MAX));
+        }
+        let Some(chain) = self.chains.get(&s.author) else {
+            return Ok(());
+        };
+        let allowed = self.authority.allowed(&s.author);
+        if let Some(allowed) = allowed
+            && !allowed.contains(&s.id)
+        {
+            // What a cut admin says against other admins may still weigh something one day.
+            let may_weigh = matches!(s.body, Body::Revoke(_) | Body::CoSign(_));
+            let max = if may_weigh && self.is_admin(&s.author) {
+                2 * CUT_KEPT_MAX
+            } else {
+                CUT_KEPT_MAX
+            };
+            if chain.len() >= allowed.len() + max {
+                return Err(Refusal::Cut);
+            }
+        }
+        // While the branch that counts is awaited, it must get in.
+        let is_cut_awaited = allowed.is_none() && self.authority.revoked.contains(&s.author);
+        if chain.is_branching(s.seq, &s.prev) && chain.is_full() && !is_cut_awaited {
+            return Err(Refusal::Fork);
+        }
+        Ok(())
+    }
+
+    /// What of an author replicas compare and exchange: everything, but of a cut author only what counts, so that
+    /// evidence, of which each keeps what came first, does not keep replicas apart. Admins are an exception, because
+    /// what a cut one says may still count.
+    fn told(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
+        self.authority
+            .allowed(author)
+            .filter(|_| !self.is_admin(author))
+    }
+
+    /// Ends of what is told of an author, by position.
+    pub(crate) fn tips(&self, author: &AuthorId) -> Vec<(u64, StatementId)> {
+        let Some(chain) = self.chains.get(author) else {
+            return Vec::new();
+        };
+        match self.told(author) {
+            None => chain.tips().iter().map(|(id, seq)| (*seq, *id)).collect(),
+            // Cuts meet in one path from the start of the chain, so its length gives its end.
+            Some(allowed) => (allowed.len() as u64)
+                .checked_sub(1)
+                .and_then(|seq| {
+                    let end = chain.at(seq).find(|id| allowed.contains(id));
+                    end.map(|id| (seq, id))
+                })
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// What to tell a peer of an author: the ends of its branches, and whether no more is wanted.
+    pub(crate) fn tips_to_tell(&self, author: &AuthorId) -> Vec<(u64, StatementId)> {
+        let mut tips = self.tips(author);
+        tips.truncate(TIPS_TOLD_MAX);
+        if self.full.contains(author) {
+            tips.push((NO_MORE, StatementId::ZERO));
+        }
+        tips
+    }
+
+    /// Authors of whom no more is wanted for now.
+    pub(crate) const fn full(&self) -> &BTreeSet<AuthorId> {
+        &self.full
+    }
+
+    /// Statements of an author that a peer with these tips lacks.
+    pub(crate) fn beyond(
+        &self,
+        author: &AuthorId,
+        tips: &[(u64, StatementId)],
+    ) -> Vec<StatementId> {
+        let Some(chain) = self.chains.get(author) else {
+            return Vec::new();
+        };
+        let mut out = chain.beyond(tips);
+        if let Some(allowed) = self.told(author) {
+            out.retain(|id| allowed.contains(id));
+        }
+        out
+    }
+
+    /// Starts asking again for what was refused. Call it when an exchange is opened.
+    pub fn forget_full(&mut self) {
+        self.full.clear();
+    }
+
+    /// Grows whenever taking in bytes led to something: an exchange goes on only while it does.
+    pub const fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    fn set_print(&mut self, author: &AuthorId) {
+        let tips = self.tips(author);
+        let print = (!tips.is_empty()).then(|| tips_print(&tips));
+        self.prints.set(&author.0, print);
     }
 
     fn missing(&self, s: &Statement) -> Option<StatementId> {
-        let prev = Some(s.prev).filter(|_| s.seq > 0);
-        let invite = match &s.body {
-            Body::Join(join) => Some(join.invite),
-            _ => None,
-        };
-        prev.into_iter()
-            .chain(invite)
-            .chain(s.refs.iter().copied())
-            .find(|id| !self.statements.contains_key(id))
+        past_of(s).find(|id| !self.statements.contains_key(id))
     }
 
     fn wait(&mut self, s: Statement, missing: StatementId, now: Mono) -> Result<Placed, Refusal> {
-        let count = self.waiting_count.entry(s.author).or_default();
-        if self
-            .waiting
-            .get(&missing)
-            .is_some_and(|w| w.iter().any(|w| w.statement.id == s.id))
-        {
+        if self.waiting_ids.contains(&s.id) {
             return Ok(Placed::Missing(missing));
         }
-        if *count >= PENDING_PER_AUTHOR_MAX {
+        let usage = self.usage.entry(s.author).or_default();
+        if usage.waiting >= PENDING_PER_AUTHOR_MAX
+            || usage.waiting_bytes + s.bytes.len() > PENDING_BYTES_MAX
+        {
             return Err(Refusal::Pending);
         }
-        *count += 1;
+        usage.waiting += 1;
+        usage.waiting_bytes += s.bytes.len();
+        self.waiting_ids.insert(s.id);
+        self.progress += 1;
         self.waiting.entry(missing).or_default().push(Waiting {
             statement: s,
             since: now,
@@ -352,29 +566,48 @@ impl Log {
         Ok(Placed::Missing(missing))
     }
 
-    fn forget_waiting(&mut self, author: &AuthorId) {
-        if let Some(count) = self.waiting_count.get_mut(author) {
-            *count -= 1;
-            if *count == 0 {
-                self.waiting_count.remove(author);
+    fn forget_waiting(&mut self, s: &Statement) {
+        self.waiting_ids.remove(&s.id);
+        if let Some(usage) = self.usage.get_mut(&s.author) {
+            usage.waiting -= 1;
+            usage.waiting_bytes -= s.bytes.len();
+        }
+    }
+
+    /// Who gets standing by a statement.
+    fn learn(&mut self, s: &Statement) {
+        let is_by_admin = s.under.0 == self.mesh.0 && self.is_admin(&s.author);
+        match &s.body {
+            Body::Grant(g) if is_by_admin => {
+                let standing = self.known.entry(g.subject).or_default();
+                standing.is_operator = true;
+                standing.may_invite |= g.rights.has(Rights::INVITE);
             }
+            Body::Admit(a) if is_by_admin => {
+                self.known.entry(a.node.author()).or_default();
+            }
+            Body::Join(j) => {
+                self.known.entry(s.author).or_default();
+                *self.join_counts.entry(j.invite).or_default() += 1;
+                let Some(Body::Invite(invite)) = self.acts.get(&j.invite).map(|i| &i.body) else {
+                    return;
+                };
+                if let Some(key) = j.operator_key.filter(|_| invite.role == Role::Laptop) {
+                    let may_invite = invite.rights.has(Rights::INVITE);
+                    let standing = self.known.entry(key).or_default();
+                    standing.is_operator = true;
+                    standing.may_invite |= may_invite;
+                }
+            }
+            Body::Invite(_) => self.invite_count += 1,
+            _ => {}
         }
     }
 
     fn store(&mut self, s: Statement) {
-        match &s.body {
-            Body::Grant(g) => {
-                self.known.insert(g.subject);
-            }
-            Body::Admit(a) => {
-                self.known.insert(a.node.author());
-            }
-            Body::Join(j) => {
-                self.known.insert(s.author);
-                self.known.extend(j.operator_key);
-            }
-            _ => {}
-        }
+        self.learn(&s);
+        self.progress += 1;
+        self.usage.entry(s.author).or_default().bytes += s.bytes.len();
         self.hlc = self.hlc.max(s.hlc);
         self.edits.store(&s);
         let order = self.next_order;
@@ -398,14 +631,6 @@ impl Log {
         }
     }
 
-    fn unstore(&mut self, id: &StatementId) {
-        if let Some(stored) = self.statements.remove(id) {
-            self.by_order.remove(&stored.order);
-            self.acts.remove(id);
-            self.edits.unstore(id);
-        }
-    }
-
     /// Drops statements that have waited longer than ten minutes; returns how many.
     pub fn expire_waiting(&mut self, now: Mono) -> usize {
         let mut gone = Vec::new();
@@ -413,38 +638,45 @@ impl Log {
             list.retain(|w| {
                 let keep = now.ms_since(w.since) <= PENDING_MS_MAX;
                 if !keep {
-                    gone.push(w.statement.author);
+                    gone.push(w.statement.clone());
                 }
                 keep
             });
             !list.is_empty()
         });
-        for author in &gone {
-            self.forget_waiting(author);
+        for statement in &gone {
+            self.forget_waiting(statement);
         }
         gone.len()
     }
 
-    /// What waiting statements need first; at most `max`.
-    pub fn wanted(&self, max: usize) -> Vec<StatementId> {
-        self.waiting
-            .keys()
-            .filter(|id| !self.is_waiting(id))
+    /// What waiting statements need first; at most `max`, others the next time, so that nobody's made-up references
+    /// keep what another needs from being asked for.
+    pub fn wanted(&mut self, max: usize) -> Vec<StatementId> {
+        let is_missing = |id: &&StatementId| {
+            !self.waiting_ids.contains(*id) && !self.statements.contains_key(*id)
+        };
+        let from = self.wanted_from;
+        let after = self.waiting.range(from..).map(|(id, _)| id);
+        let before = self.waiting.range(..from).map(|(id, _)| id);
+        let out: Vec<StatementId> = after
+            .chain(before)
+            .chain(&self.authority.awaited)
+            .filter(is_missing)
             .take(max)
             .copied()
-            .collect()
-    }
-
-    fn is_waiting(&self, id: &StatementId) -> bool {
-        self.waiting
-            .values()
-            .flatten()
-            .any(|w| w.statement.id == *id)
+            .collect();
+        if out.len() == max
+            && let Some(last) = out.last()
+        {
+            self.wanted_from = *last;
+        }
+        out
     }
 
     /// How many statements wait.
     pub fn waiting_len(&self) -> usize {
-        self.waiting_count.values().sum()
+        self.waiting_ids.len()
     }
 
     /// How many statements are stored.
@@ -533,6 +765,14 @@ impl Log {
             let next = resolve(self);
             let last = std::mem::replace(&mut self.authority, next);
             self.edits.authority_changed(&last, &self.authority);
+            let cut = last.cut_authors().chain(self.authority.cut_authors());
+            let changed: BTreeSet<AuthorId> = cut
+                .filter(|a| last.allowed(a) != self.authority.allowed(a))
+                .copied()
+                .collect();
+            for author in &changed {
+                self.set_print(author);
+            }
         }
         let mut edits = std::mem::take(&mut self.edits);
         edits.update(self);
@@ -563,7 +803,8 @@ impl Log {
         if !self.authority.is_allowed(&s.author, &s.id) {
             return Some("its key was revoked");
         }
-        let is_admin = s.under.0 == self.mesh.0 && self.authority.admins.contains(&s.author);
+        let root = StatementId(self.mesh.0);
+        let is_admin = self.authority.is_by_admin(root, s);
         match &s.body {
             Body::Invite(_) => {
                 let counts = self
@@ -583,7 +824,10 @@ impl Log {
                     .is_some_and(|m| m.join == *id);
                 (!counts).then_some("its token does not count")
             }
-            Body::Witness(_) | Body::RevokeInvite(_) | Body::Confirm(_) => None,
+            Body::Confirm(_) => {
+                (!self.authority.may_confirm(root, s)).then_some("its author may not confirm joins")
+            }
+            Body::Witness(_) | Body::RevokeInvite(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
         }
     }
@@ -597,7 +841,9 @@ impl Log {
 
     /// Checks statements that someone wants to hand in here, all together: each must continue its author's chain
     /// and count. Returns the first that does not, and why; nothing is changed.
-    pub fn check(&mut self, statements: &[Bytes]) -> Result<Vec<StatementId>, Refusal> {
+    ///
+    /// `now` is this node's clock: a grant that is over by it is not used here, whatever its holder's stamps say.
+    pub fn check(&mut self, statements: &[Bytes], now: Wall) -> Result<Vec<StatementId>, Refusal> {
         self.refresh();
         let mut heads: BTreeMap<AuthorId, (StatementId, u64)> = BTreeMap::new();
         let mut ids = Vec::new();
@@ -607,10 +853,8 @@ impl Log {
             if self.statements.contains_key(&s.id) {
                 continue;
             }
-            if !self.known.contains(&s.author) {
-                return Err(Refusal::Stranger);
-            }
-            self.check_quota(&s.author)?;
+            self.check_standing(&s.author, s.body.kind())?;
+            self.check_quota(&s.author, s.bytes.len())?;
             let head = heads
                 .get(&s.author)
                 .copied()
@@ -628,22 +872,29 @@ impl Log {
             let root = StatementId(self.mesh.0);
             let is_admin = s.under == root
                 && self.authority.admins.contains(&s.author)
-                && !self.authority.is_cut(&s.author);
+                && !self.authority.revoked.contains(&s.author);
             let verdict = match &s.body {
+                _ if self.authority.revoked.contains(&s.author) => Err("its key was revoked"),
+                _ if self.authority.is_over(&s.under, now) => Err("its grant had expired"),
+                Body::Revoke(r)
+                    if r.head.is_some_and(|h| {
+                        self.statements.get(&h).is_none_or(|s| s.author != r.key)
+                    }) =>
+                {
+                    Err("its cut is not a statement of that key that is known here")
+                }
                 Body::Edit(edit) => self.authority.judge(root, &s, &edit.ops),
                 Body::Invite(invite) => {
                     crate::resolve::judge_invite(&self.authority, root, &s, invite)
                 }
-                Body::Confirm(_) | Body::RevokeInvite(_) => {
-                    let is_operator = self
-                        .authority
-                        .grants
-                        .get(&s.under)
-                        .is_some_and(|g| g.subject == s.author && !g.is_revoked());
-                    if is_admin || is_operator {
+                Body::Confirm(_) if self.authority.may_confirm(root, &s) => Ok(()),
+                Body::Confirm(_) => Err("its author may not confirm joins"),
+                Body::RevokeInvite(r) => {
+                    let invite = self.authority.roster.invites.get(&r.invite);
+                    if is_admin || invite.is_some_and(|i| i.author == s.author) {
                         Ok(())
                     } else {
-                        Err("its author is not an operator")
+                        Err("its author neither made the token nor is an admin")
                     }
                 }
                 Body::Unknown(..) => Err("its kind is unknown"),
@@ -691,6 +942,10 @@ impl Log {
         &self.prints
     }
 
+    pub(crate) fn acts_under(&self, id: &StatementId) -> Option<StatementId> {
+        self.acts.get(id).map(|s| s.under)
+    }
+
     pub(crate) fn join_invite(&self, join: &StatementId) -> Option<StatementId> {
         match &self.acts.get(join)?.body {
             Body::Join(join) => Some(join.invite),
@@ -718,14 +973,32 @@ impl Log {
 }
 
 enum Placed {
-    Stored(Vec<StatementId>),
+    Stored,
     Known,
     Missing(StatementId),
 }
 
-fn tips_print(tips: &[(StatementId, u64)]) -> [u8; 32] {
+/// What a statement names: all of it must be here first.
+fn past_of(s: &Statement) -> impl Iterator<Item = StatementId> + '_ {
+    let invite = match &s.body {
+        Body::Join(join) => Some(join.invite),
+        _ => None,
+    };
+    let prev = Some(s.prev).filter(|_| s.seq > 0);
+    prev.into_iter().chain(invite).chain(s.refs.iter().copied())
+}
+
+fn peek_id(bytes: &Bytes) -> Option<StatementId> {
+    if bytes.len() > STATEMENT_BYTES_MAX {
+        return None;
+    }
+    let signed = bytes.get(..bytes.len().checked_sub(64)?)?;
+    Some(StatementId(*blake3::hash(signed).as_bytes()))
+}
+
+fn tips_print(tips: &[(u64, StatementId)]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for (id, _) in tips {
+    for (_, id) in tips {
         hasher.update(&id.0);
     }
     *hasher.finalize().as_bytes()

@@ -53,7 +53,7 @@ impl Sum {
     }
 }
 
-fn prefix(key: &[u8; 32], digits: usize) -> u16 {
+pub(crate) fn prefix(key: &[u8; 32], digits: usize) -> u16 {
     let all = u16::from_be_bytes([key[0], key[1]]);
     if digits == 0 {
         0

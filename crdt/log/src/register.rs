@@ -115,6 +115,10 @@ impl Register {
         })
     }
 
+    pub(crate) const fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
     fn rank(&self) -> (u64, [u8; 32]) {
         (self.seq, self.hash)
     }

@@ -50,6 +50,8 @@ pub struct Authority {
     pub revoked: BTreeSet<AuthorId>,
     /// Members and tokens.
     pub roster: Roster,
+    /// Admins of the root record, cut or not: what they said up to their cut still counts.
+    listed: BTreeSet<AuthorId>,
     cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
     /// Cuts that are not here yet; when one arrives, authority changes.
     pub(crate) awaited: BTreeSet<StatementId>,
@@ -63,21 +65,60 @@ impl Authority {
             .is_none_or(|allowed| allowed.contains(id))
     }
 
-    /// What decides over an author's edits; while this is equal, so are the verdicts.
-    pub(crate) fn slice(&self, author: &AuthorId) -> Slice<'_> {
-        (
-            self.cuts.get(author),
-            self.grants
-                .iter()
-                .filter(|(_, g)| g.subject == *author)
-                .collect(),
-            self.admins.contains(author),
-        )
+    /// Whether an admin says this, on the right side of every cut.
+    pub(crate) fn is_by_admin(&self, root: StatementId, s: &Statement) -> bool {
+        s.under == root && self.listed.contains(&s.author) && self.is_allowed(&s.author, &s.id)
     }
 
-    /// Whether the author was cut.
-    pub(crate) fn is_cut(&self, author: &AuthorId) -> bool {
-        self.cuts.contains_key(author)
+    /// The grant under which an author says this, if it gives the right.
+    fn grant_of(&self, s: &Statement, right: Rights) -> Option<&GrantState> {
+        self.grants.get(&s.under).filter(|grant| {
+            grant.subject == s.author
+                && grant.rights.has(right)
+                && grant.allowed.as_ref().is_none_or(|a| a.contains(&s.id))
+                && grant
+                    .not_after
+                    .is_none_or(|end| s.hlc < Hlc::from_wall(end))
+                && self.is_allowed(&s.author, &s.id)
+        })
+    }
+
+    /// Whether a confirmation counts.
+    pub(crate) fn may_confirm(&self, root: StatementId, s: &Statement) -> bool {
+        self.is_by_admin(root, s) || self.grant_of(s, Rights::CONFIRM).is_some()
+    }
+
+    /// Whether a grant is over by a clock.
+    pub(crate) fn is_over(&self, grant: &StatementId, now: Wall) -> bool {
+        self.grants
+            .get(grant)
+            .is_some_and(|g| g.not_after.is_some_and(|end| now >= end))
+    }
+
+    /// What of a cut author still counts; `None` if the author is not cut.
+    pub(crate) fn allowed(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
+        self.cuts.get(author)
+    }
+
+    /// Authors that are cut.
+    pub(crate) fn cut_authors(&self) -> impl Iterator<Item = &AuthorId> {
+        self.cuts.keys()
+    }
+
+    /// What decides over the edits of every author that anything is known of; while an author's part is equal, so
+    /// are the verdicts.
+    pub(crate) fn slices(&self) -> BTreeMap<AuthorId, Slice<'_>> {
+        let mut out: BTreeMap<AuthorId, Slice<'_>> = BTreeMap::new();
+        for author in &self.listed {
+            out.entry(*author).or_default().2 = true;
+        }
+        for (author, allowed) in &self.cuts {
+            out.entry(*author).or_default().0 = Some(allowed);
+        }
+        for (id, grant) in &self.grants {
+            out.entry(grant.subject).or_default().1.push((id, grant));
+        }
+        out
     }
 
     /// Why an edit does not count, or that it does.
@@ -91,7 +132,7 @@ impl Authority {
             return Err("its key was revoked");
         }
         if statement.under == root {
-            return if self.admins.contains(&statement.author) {
+            return if self.listed.contains(&statement.author) {
                 Ok(())
             } else {
                 Err("its author is not an admin")
@@ -156,7 +197,10 @@ pub(crate) fn resolve(log: &Log) -> Authority {
     let acts = || log.acts();
     let by_admin = |s: &Statement| admins.contains(&s.author) && s.under == root;
 
-    let mut out = Authority::default();
+    let mut out = Authority {
+        listed: admins.clone(),
+        ..Authority::default()
+    };
 
     // Admins against admins: by weight, heaviest first; equal weights are computed before any is applied.
     let proposals: BTreeMap<StatementId, (AuthorId, Option<StatementId>)> = acts()
@@ -252,7 +296,12 @@ pub(crate) fn resolve(log: &Log) -> Authority {
                 continue;
             };
             if m.state == MemberState::Member && !out.grants.contains_key(&m.join) {
-                let not_after = m.not_after;
+                // A laptop does not outlive the grant of the operator who let it in.
+                let issuer = m.invite.and_then(|i| out.grants.get(&log.acts_under(&i)?));
+                let not_after = [m.not_after, issuer.and_then(|g| g.not_after)]
+                    .into_iter()
+                    .flatten()
+                    .min();
                 let grant = GrantState {
                     subject: key,
                     name: m.name.clone(),
@@ -361,18 +410,12 @@ fn may_invite(
     invite: &Invite,
     pass: u8,
 ) -> bool {
-    if !out.is_allowed(&s.author, &s.id) {
-        return false;
-    }
     if s.under == root {
-        return out.admins.contains(&s.author);
+        return out.is_by_admin(root, s);
     }
-    let Some(grant) = out.grants.get(&s.under) else {
+    let Some(grant) = out.grant_of(s, Rights::INVITE) else {
         return false;
     };
-    let in_time = grant
-        .not_after
-        .is_none_or(|end| s.hlc < Hlc::from_wall(end));
     let in_scope = |prefix: &String| {
         grant.scope.iter().any(|mine| {
             mine.is_empty()
@@ -382,17 +425,16 @@ fn may_invite(
                     .is_some_and(|r| r.starts_with('/'))
         })
     };
-    grant.subject == s.author
-        && grant.rights.has(Rights::INVITE)
-        && grant.allowed.as_ref().is_none_or(|a| a.contains(&s.id))
-        && in_time
-        && !invite.labels.iter().any(is_admin_only)
+    !invite.labels.iter().any(is_admin_only)
         && (invite.labels.is_empty()
             || grant.rights.has(Rights::LABELS) && in_scope(&"label".to_owned()))
         && match invite.role {
             Role::Node => true,
             Role::Laptop => {
-                pass == 0 && grant.rights.has(invite.rights) && invite.scope.iter().all(in_scope)
+                pass == 0
+                    && invite.lease_ms > 0
+                    && grant.rights.has(invite.rights)
+                    && invite.scope.iter().all(in_scope)
             }
         }
 }
@@ -454,7 +496,7 @@ fn members(
     let mut confirmed: BTreeSet<StatementId> = BTreeSet::new();
     for s in log.acts().filter(|s| out.is_allowed(&s.author, &s.id)) {
         match &s.body {
-            Body::Admit(admit) if s.under == root && out.admins.contains(&s.author) => {
+            Body::Admit(admit) if out.is_by_admin(root, s) => {
                 all.entry(admit.node).or_insert_with(|| admitted(s, admit));
             }
             Body::Join(join) => {
@@ -463,46 +505,52 @@ fn members(
                 }
             }
             Body::Witness(w) => witnesses.entry(w.join).or_default().push((s, w)),
-            Body::Confirm(c) => {
-                let by_admin = s.under == root && out.admins.contains(&s.author);
-                let by_grant = out.grants.get(&s.under).is_some_and(|g| {
-                    g.subject == s.author && g.rights.has(Rights::CONFIRM) && g.allowed.is_none()
-                });
-                if by_admin || by_grant {
-                    confirmed.insert(c.join);
-                }
+            Body::Confirm(c) if out.may_confirm(root, s) => {
+                confirmed.insert(c.join);
             }
             _ => {}
         }
     }
 
-    // A witness counts when its author is a member; members follow from witnesses. Grows until nothing changes.
+    // A witness counts when its author is a member; members follow from witnesses. Each join is looked at again
+    // only when one of its witnesses has become a member.
     let registrars = &log.root().registrars;
-    let mut witnessed: BTreeMap<StatementId, Wall> = BTreeMap::new();
-    loop {
-        let before = witnessed.len();
-        for (id, (_, _, invite)) in &joins {
-            if witnessed.contains_key(id) {
-                continue;
+    let is_asked = |by: NodeId, invite: &Invite, w: &Witness| {
+        w.seen_at <= invite.not_after
+            && match invite.witness {
+                WitnessRule::Any => registrars.is_empty() || registrars.contains(&by),
+                WitnessRule::One(node) => node == by,
             }
-            let seen = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
-                let by = s.author.node();
-                let is_member = all.get(&by).is_some_and(|m| m.join != *id)
-                    || joins
-                        .iter()
-                        .any(|(j, (js, _, _))| js.author == s.author && witnessed.contains_key(j));
-                let is_asked = match invite.witness {
-                    WitnessRule::Any => registrars.is_empty() || registrars.contains(&by),
-                    WitnessRule::One(node) => node == by,
-                };
-                is_member && is_asked && w.seen_at <= invite.not_after
-            });
-            if let Some((_, w)) = seen.min_by_key(|(s, w)| (w.seen_at, s.id)) {
-                witnessed.insert(*id, w.seen_at);
+    };
+    let mut by_witness: BTreeMap<NodeId, Vec<StatementId>> = BTreeMap::new();
+    for (id, (join, _, invite)) in &joins {
+        for (s, w) in witnesses.get(id).into_iter().flatten() {
+            if s.author != join.author && is_asked(s.author.node(), invite, w) {
+                by_witness.entry(s.author.node()).or_default().push(*id);
             }
         }
-        if witnessed.len() == before {
-            break;
+    }
+    let mut registering: BTreeSet<NodeId> = all.keys().copied().collect();
+    let mut queue: Vec<NodeId> = registering.iter().copied().collect();
+    while let Some(node) = queue.pop() {
+        for id in by_witness.get(&node).into_iter().flatten() {
+            let (join, _, invite) = &joins[id];
+            // Whoever waits for a person's word may not vouch for others.
+            let may_register = !invite.confirm || confirmed.contains(id);
+            if may_register && registering.insert(join.author.node()) {
+                queue.push(join.author.node());
+            }
+        }
+    }
+    let mut witnessed: BTreeMap<StatementId, Wall> = BTreeMap::new();
+    for (id, (join, _, invite)) in &joins {
+        let seen = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
+            s.author != join.author
+                && registering.contains(&s.author.node())
+                && is_asked(s.author.node(), invite, w)
+        });
+        if let Some(at) = seen.map(|(_, w)| w.seen_at).min() {
+            witnessed.insert(*id, at);
         }
     }
 
@@ -548,22 +596,36 @@ fn members(
     }
 
     // Names are unique among live members: of equals, the one whose statement has the lowest id keeps it.
-    let mut order: Vec<(bool, StatementId, NodeId)> = all
+    // What an admin named comes first: a token of an operator cannot take a name over, and the labels with it.
+    let by_operator = |m: &Candidate| {
+        m.invite
+            .and_then(|i| invites.get(&i))
+            .is_some_and(|i| !out.listed.contains(&i.author))
+    };
+    let mut order: Vec<(bool, bool, bool, StatementId, NodeId)> = all
         .values()
         .filter(|m| m.state != MemberState::Revoked)
-        .map(|m| (m.state != MemberState::Member, m.join, m.node))
+        .map(|m| {
+            let (is_seen, is_full) = (m.state == MemberState::Seen, m.state == MemberState::Member);
+            (is_seen, by_operator(m), !is_full, m.join, m.node)
+        })
         .collect();
     order.sort_unstable();
     let mut taken: BTreeSet<String> = BTreeSet::new();
-    for (_, _, node) in &order {
+    let mut next: BTreeMap<String, u32> = BTreeMap::new();
+    for (.., node) in &order {
         let Some(m) = all.get_mut(node) else { continue };
-        let mut name = m.name.clone();
-        let mut n = 2;
-        while !taken.insert(name.clone()) {
-            name = format!("{}-{n}", m.name);
-            n += 1;
+        if taken.insert(m.name.clone()) {
+            continue;
         }
-        m.name = name;
+        let n = next.entry(m.name.clone()).or_insert(2);
+        m.name = loop {
+            let name = format!("{}-{n}", m.name);
+            *n += 1;
+            if taken.insert(name.clone()) {
+                break name;
+            }
+        };
     }
     all
 }

@@ -14,11 +14,14 @@
 //! Entries ───────────────────────────►
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use lab_crdt_model::report::Section;
 use lab_crdt_model::{AuthorId, NodeId, StatementId};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::NO_MORE;
 use crate::log::Log;
 use crate::prints::{DEPTH, Prints};
 use crate::register::Registers;
@@ -27,6 +30,12 @@ use crate::register::Registers;
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Below this many items a prefix is listed rather than descended.
 const LIST_MAX: u32 = 24;
+/// Most statements or registers in one message, ids in a request and messages that answer a request.
+const ENTRIES_MAX: usize = 8192;
+const WANT_MAX: usize = 256;
+const WANT_ANSWERS_MAX: usize = 4;
+/// Predecessors sent along with a wanted statement: who lacks one mostly lacks those before it.
+const WANT_BEFORE: usize = 64;
 /// Most messages that answer one message.
 const ANSWERS_MAX: usize = 64;
 
@@ -169,21 +178,16 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             }
             let mut missing = Vec::new();
             let mut lacks_any = false;
+            let theirs: BTreeMap<_, _> = authors.iter().map(|(a, t)| (*a, &t[..])).collect();
             for key in log.prints().keys(usize::from(prefix.digits), prefix.at) {
                 let author = AuthorId(key);
-                let Some(chain) = log.chain(&author) else {
-                    continue;
-                };
-                let theirs = authors
-                    .iter()
-                    .find(|(a, _)| *a == author)
-                    .map_or(&[][..], |(_, t)| t);
-                missing.extend(chain.beyond(theirs));
+                missing.extend(log.beyond(&author, theirs.get(&author).copied().unwrap_or(&[])));
             }
             for (author, tips) in &authors {
                 let chain = log.chain(author);
                 lacks_any |= tips
                     .iter()
+                    .filter(|(seq, _)| *seq != NO_MORE)
                     .any(|(seq, id)| !chain.is_some_and(|c| c.contains(*seq, id)));
             }
             if !missing.is_empty() {
@@ -201,15 +205,13 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             let prefix = sound(prefix, DEPTH)?;
             let mut entries = Vec::new();
             let mut lacks_any = false;
+            let by_node: BTreeMap<_, _> = nodes.iter().map(|(n, s)| (*n, &s[..])).collect();
             for key in registers
                 .prints()
                 .keys(usize::from(prefix.digits), prefix.at)
             {
                 let node = NodeId(key);
-                let theirs = nodes
-                    .iter()
-                    .find(|(n, _)| *n == node)
-                    .map_or(&[][..], |(_, s)| s);
+                let theirs = by_node.get(&node).copied().unwrap_or(&[]);
                 for (register, _) in registers.of(&node) {
                     let standing = theirs.iter().find(|(s, _, _)| *s == register.section as u8);
                     if standing.is_none_or(|(_, seq, hash)| {
@@ -233,17 +235,32 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             }
         }
         Message::Statements { entries, more } => {
+            if entries.len() > ENTRIES_MAX {
+                return Err(Malformed);
+            }
             out.resume = more.map(|p| sound(p, DEPTH)).transpose()?.map(Resume);
             out.statements = entries;
         }
+        Message::Registers { entries } if entries.len() > ENTRIES_MAX => return Err(Malformed),
         Message::Registers { entries } => out.registers = entries,
         Message::Want { ids } => {
-            let entries = ids
-                .iter()
-                .take(256)
-                .filter_map(|id| log.envelope(id))
-                .collect();
-            for chunk in split(entries) {
+            // Each with those before it, latest first: so each is needed by what came before it, and gets in even
+            // where nothing more of its author is kept.
+            let mut told = BTreeSet::new();
+            let mut entries = Vec::new();
+            for id in ids.iter().take(WANT_MAX) {
+                if let Some(stored) = log.stored(id)
+                    && let Some(chain) = log.chain(&stored.author)
+                {
+                    let before = chain.before(id, stored.seq).take(1 + WANT_BEFORE);
+                    entries.extend(
+                        before
+                            .take_while(|id| told.insert(*id))
+                            .filter_map(|id| log.envelope(&id)),
+                    );
+                }
+            }
+            for chunk in split(entries).into_iter().take(WANT_ANSWERS_MAX) {
                 reply.push(Message::Statements {
                     entries: chunk,
                     more: None,
@@ -299,18 +316,20 @@ fn describe(
 
 fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: bool) -> Message {
     let keys = prints_of(plane, log, registers).keys(usize::from(prefix.digits), prefix.at);
+    let listed: BTreeSet<_> = keys.iter().copied().collect();
+    let full = log
+        .full()
+        .iter()
+        .filter(|a| !listed.contains(&a.0) && is_below(&a.0, prefix))
+        .copied();
     match plane {
         Plane::Statements => Message::Authors {
             prefix,
             authors: keys
                 .into_iter()
-                .filter_map(|key| {
-                    let tips = log.chain(&AuthorId(key))?.tips();
-                    Some((
-                        AuthorId(key),
-                        tips.into_iter().map(|(id, seq)| (seq, id)).collect(),
-                    ))
-                })
+                .map(AuthorId)
+                .chain(full)
+                .map(|author| (author, log.tips_to_tell(&author)))
                 .collect(),
             reply,
         },
@@ -333,9 +352,12 @@ fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: b
     }
 }
 
+fn is_below(key: &[u8; 32], prefix: Prefix) -> bool {
+    crate::prints::prefix(key, usize::from(prefix.digits)) == prefix.at
+}
+
 fn short(register: &crate::register::Register) -> u64 {
-    let hash = blake3::hash(&register.bytes);
-    u64::from_be_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
+    u64::from_be_bytes(std::array::from_fn(|i| register.hash()[i]))
 }
 
 /// The first portion of what is missing, in the order in which it came in here, which is a causal one.

@@ -18,10 +18,8 @@ pub const OPS_MAX: usize = 4096;
 pub const PENDING_PER_AUTHOR_MAX: usize = 1000;
 /// How long a statement may wait for what it refers to, milliseconds, before it is dropped and asked for again.
 pub const PENDING_MS_MAX: u64 = 10 * 60 * 1000;
-/// Most branches of one author that are kept once it forked its chain.
+/// Most branches of one author that are kept once it forked its chain: those that came first.
 pub const FORK_BRANCHES_MAX: usize = 4;
-/// Most statements kept on each branch beyond a fork.
-pub const FORK_DEPTH_MAX: usize = 64;
 /// Most statements kept of an author beyond the head at which it was cut.
 pub const CUT_KEPT_MAX: usize = 64;
 /// Most live statements of one operator.

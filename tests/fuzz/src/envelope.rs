@@ -34,7 +34,7 @@ pub fn envelope(data: &[u8]) {
 /// Whatever came in, the replica stays one that can be asked.
 fn heard(log: &mut Log, bytes: &Bytes) {
     let (before, count) = (log.digest(), log.len());
-    let checked = log.check(std::slice::from_ref(bytes)).is_ok();
+    let checked = log.check(std::slice::from_ref(bytes), Wall(0)).is_ok();
     assert_eq!(log.digest(), before, "a check changes nothing");
     let outcome = log.ingest(bytes, Mono(0));
     match &outcome {
