@@ -1,0 +1,202 @@
+//! Between the mesh and the replica: what arrives is taken in, what is asked is answered.
+
+use super::*;
+
+impl Agent {
+    pub(super) fn mesh_input(&mut self, input: MeshInput) {
+        match &mut self.stage {
+            Stage::Member(m) => m.mesh.handle(self.now, input),
+            Stage::Joining(joining) => {
+                if matches!(input, MeshInput::Wake) {
+                    let wishes = joining.joiner.wake(self.now.mono);
+                    self.carry_out(wishes);
+                }
+            }
+        }
+    }
+
+    pub(super) fn mesh_link(&mut self, peer: NodeId, state: LinkState) {
+        if let (
+            Stage::Member(m),
+            LinkState::Up {
+                address: Some(address),
+            },
+        ) = (&mut self.stage, &state)
+        {
+            // The address book outlives restarts and says where a peer was really reached.
+            let book = m.known_addresses.entry(peer).or_default();
+            if book.first() != Some(address) {
+                book.retain(|a| a != address);
+                book.insert(0, *address);
+                book.truncate(4);
+                let value = postcard::to_stdvec(&*book).unwrap_or_default();
+                m.replica.batch.push(put(Table::Addresses, &peer.0, value));
+            }
+        }
+        self.mesh_input(match state {
+            LinkState::Up { address } => MeshInput::LinkUp { peer, address },
+            LinkState::Down { why } => MeshInput::LinkDown { peer, why },
+            LinkState::DialFailed { why } => MeshInput::DialFailed { peer, why },
+        });
+    }
+
+    pub(super) fn drain_mesh(&mut self) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        for payload in std::mem::take(&mut m.broadcasts) {
+            m.mesh.handle(self.now, MeshInput::Broadcast { payload });
+        }
+        while let Stage::Member(m) = &mut self.stage
+            && let Some(output) = m.mesh.poll()
+        {
+            self.mesh_output(output);
+        }
+    }
+
+    pub(super) fn mesh_output(&mut self, output: MeshOutput) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let now = self.now;
+        match output {
+            MeshOutput::Send { to, lane, bytes } => {
+                self.outbox.push_back(Output::Send {
+                    to,
+                    channel: Channel::Mesh,
+                    lane,
+                    bytes,
+                });
+            }
+            MeshOutput::Dial { peer, addresses } => {
+                let mut all = addresses;
+                for address in m.known_addresses.get(&peer).into_iter().flatten() {
+                    if !all.contains(address) {
+                        all.push(*address);
+                    }
+                }
+                self.outbox.push_back(Output::Dial {
+                    peer,
+                    channel: Channel::Mesh,
+                    addresses: all,
+                });
+            }
+            MeshOutput::Hangup { peer, why } => {
+                self.outbox.push_back(Output::Hangup {
+                    peer,
+                    channel: Channel::Mesh,
+                    why,
+                });
+            }
+            MeshOutput::Deliver { from, payload } => match payload.split_first() {
+                Some((&PUSH_STATEMENT, _)) => self.take_statement(&payload.slice(1..), from),
+                Some((&PUSH_REGISTER, _)) => self.take_register(&payload.slice(1..), from),
+                _ => {}
+            },
+            MeshOutput::SyncOpen { peer } => {
+                m.replica.log.forget_full();
+                let mut messages = sync::open(&m.replica.log, &m.replica.registers);
+                let wanted = m.replica.log.wanted(WANTED_MAX);
+                if !wanted.is_empty() {
+                    messages.push(sync::want(wanted));
+                }
+                m.mesh
+                    .handle(now, MeshInput::SyncReply { to: peer, messages });
+            }
+            MeshOutput::SyncMessage { from, bytes } => self.sync_message(from, &bytes),
+            MeshOutput::RefuteSuspicion => {
+                let soon = now.mono.max(m.last_beacon.plus_ms(BEACON_MS_MIN));
+                m.beacon_at = m.beacon_at.min(soon);
+            }
+            MeshOutput::Liveness { node, state } => {
+                self.outbox.push_back(Output::Tell(Event::PeerChanged {
+                    node,
+                    liveness: state,
+                }));
+            }
+            MeshOutput::Diverged { peer, ours, theirs } => {
+                self.outbox
+                    .push_back(Output::Tell(Event::ReplicasDiverged { peer, ours, theirs }));
+            }
+        }
+    }
+
+    pub(super) fn sync_message(&mut self, from: NodeId, bytes: &Bytes) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let Ok(answer) = sync::answer(&m.replica.log, &m.replica.registers, bytes) else {
+            self.outbox.push_back(Output::Hangup {
+                peer: from,
+                channel: Channel::Mesh,
+                why: Reason::Protocol,
+            });
+            return;
+        };
+        let mut messages = answer.messages;
+        let progress = m.replica.log.progress();
+        let has_statements = !answer.statements.is_empty();
+        for statement in &answer.statements {
+            self.take_statement(statement, from);
+        }
+        if has_statements && let Stage::Member(m) = &mut self.stage {
+            // Reports of newcomers count only once their joins do.
+            m.replica.log.authority();
+        }
+        for register in &answer.registers {
+            self.take_register(register, from);
+        }
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        // An exchange goes on only while it leads to something: what is refused here would be sent for ever.
+        let is_progress = m.replica.log.progress() != progress;
+        if let Some(resume) = answer.resume.filter(|_| is_progress) {
+            messages.push(sync::resume(&m.replica.log, &m.replica.registers, resume));
+        }
+        if is_progress {
+            let wanted = m.replica.log.wanted(WANTED_MAX);
+            if !wanted.is_empty() {
+                messages.push(sync::want(wanted));
+            }
+        }
+        if !messages.is_empty() {
+            m.mesh
+                .handle(self.now, MeshInput::SyncReply { to: from, messages });
+        }
+    }
+
+    pub(super) fn take_statement(&mut self, bytes: &Bytes, from: NodeId) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        if let Err(refusal) = m.replica.take_statement(bytes, Some(from), self.now) {
+            let why = refusal.to_string();
+            self.outbox
+                .push_back(Output::Tell(Event::StatementRefused { id: None, why }));
+        }
+    }
+
+    pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let Some((node, section, seq)) = m.replica.take_register(bytes, Some(from), self.now)
+        else {
+            return;
+        };
+        if node == self.keys.node() {
+            if m.reporter.saw_own(seq) {
+                m.beacon_at = self.now.mono;
+            }
+            return;
+        }
+        if section == Section::Beacon {
+            m.mesh
+                .handle(self.now, MeshInput::Beacon { node, counter: seq });
+            m.refresh_roster(self.now);
+        }
+        self.outbox
+            .push_back(Output::Tell(Event::ReportArrived { node }));
+    }
+}

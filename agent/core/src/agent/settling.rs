@@ -1,0 +1,234 @@
+//! The end of a turn: everything that follows from what came in.
+
+use super::*;
+
+impl Agent {
+    /// Ends a turn: works off what the inputs started until nothing more follows from it.
+    pub(super) fn settle(&mut self, is_wake: bool) {
+        if is_wake {
+            self.wake();
+        }
+        // Each round can only be caused by something new in the replica or the mesh; the bound is a safety net.
+        for _round in 0..64 {
+            self.drain_mesh();
+            if !self.fold() {
+                break;
+            }
+        }
+        self.speak();
+        self.drain_mesh();
+        self.converge();
+        self.flush();
+    }
+
+    pub(super) fn wake(&mut self) {
+        let now = self.now.mono;
+        if self.stores.retry_at.is_some_and(|at| at <= now) {
+            self.write_again();
+        }
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        if m.tidy_at <= now {
+            m.tidy_at = now.plus_ms(TIDY_MS);
+            m.replica.log.expire_waiting(now);
+        }
+    }
+
+    /// Brings everything that follows from the replica up to date. Returns whether anything changed.
+    pub(super) fn fold(&mut self) -> bool {
+        let me = self.keys.node();
+        let (keys, now) = (self.keys.clone(), self.now);
+        let Stage::Member(m) = &mut self.stage else {
+            return false;
+        };
+        let is_lease_over = m.lease_at.is_some_and(|at| at <= now.mono);
+        let mut folded = m.replica.fold();
+        let is_first = m.admitted.is_empty() && !m.joined_told;
+        if folded.has_new_statements && witness_asked(&mut m.replica, &keys, now) {
+            let more = m.replica.fold();
+            folded.touched = folded
+                .touched
+                .zip(more.touched)
+                .map(|(a, b)| [a, b].concat());
+        }
+        let words = m.sponsoring.settle(&mut m.replica, now, || {
+            m.mesh
+                .peers(now)
+                .iter()
+                .filter(|p| p.is_linked)
+                .map(|p| (p.node, p.address.into_iter().collect()))
+                .collect()
+        });
+        let has_words = !words.is_empty();
+        if folded.has_new_statements || is_first || is_lease_over {
+            let digest = m.replica.log.digest();
+            let admit = m.gate(&me, now);
+            if admit != m.admitted {
+                m.admitted = admit.clone();
+                self.outbox.push_back(Output::Admit(admit));
+            }
+            m.refresh_roster(now);
+            for key in m.drop_reports_of_strangers(now) {
+                m.replica.batch.push(StoreOp::Delete {
+                    table: Table::Registers,
+                    key,
+                });
+            }
+            m.converge.refresh(
+                &me,
+                &m.replica.log,
+                &m.replica.document,
+                folded.touched.as_deref(),
+                now.wall,
+            );
+            if let Some(desired) = m.converge.desired() {
+                m.reporter.status.desired = desired;
+            }
+            let member = m
+                .replica
+                .log
+                .authority_as_resolved()
+                .roster
+                .members
+                .get(&me);
+            m.was_joined = member.is_some_and(|s| s.is_admitted_at(now.wall));
+            if m.was_joined && !m.joined_told {
+                m.joined_told = true;
+                let name = member.map(|s| s.name.clone()).unwrap_or_default();
+                if !m.sponsors.is_empty() {
+                    m.sponsors.clear();
+                    m.replica.batch.push(StoreOp::Delete {
+                        table: Table::Meta,
+                        key: META_SPONSORS.to_vec(),
+                    });
+                }
+                // Told once the replica that says so is durable.
+                let batch = std::mem::take(&mut m.replica.batch);
+                self.store(
+                    batch,
+                    vec![After::Output(Output::Tell(Event::NodeJoined {
+                        node: me,
+                        name,
+                    }))],
+                );
+            }
+            self.outbox
+                .push_back(Output::Tell(Event::IntentChanged { digest }));
+            let Stage::Member(m) = &mut self.stage else {
+                return false;
+            };
+            let forked: Vec<_> = m.replica.log.forked().collect();
+            if forked.len() > m.fork_count {
+                m.fork_count = forked.len();
+                for author in forked {
+                    self.outbox
+                        .push_back(Output::Tell(Event::ForkFound { author }));
+                }
+            }
+        }
+        self.say(words);
+        let Stage::Member(m) = &mut self.stage else {
+            return false;
+        };
+        m.mesh.handle(
+            now,
+            MeshInput::Digests {
+                statements: m.replica.log.digest(),
+                registers: m.replica.registers.digest(),
+            },
+        );
+        folded.has_new_statements || has_words
+    }
+
+    /// Says what is new about this node.
+    pub(super) fn speak(&mut self) {
+        let now = self.now;
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        if let Some(op) = m.reporter.reserve() {
+            self.store(vec![op], vec![After::Reserved]);
+        }
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        if !m.was_joined || !m.reporter.can_speak() {
+            return;
+        }
+        let mesh = m.replica.log.mesh();
+        let mut sealed = Vec::new();
+        if m.reporter.has_news() {
+            // What one edit changes on every node is told spread out, or all would speak at the same moment; and what
+            // is wanted and what was done about it is told together.
+            let nodes = m.admitted.len() as u64 + 1;
+            let spread = (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX);
+            let at = *m.news_at.get_or_insert_with(|| {
+                now.mono
+                    .plus_ms(NEWS_MS_MIN + self.rng.next_u64() % (spread + 1))
+            });
+            if at <= now.mono {
+                m.news_at = None;
+                sealed = m.reporter.news(&mesh, &self.keys);
+            }
+        } else {
+            m.news_at = None;
+        }
+        if m.beacon_at <= now.mono {
+            let nodes = m.admitted.len() as u64 + 1;
+            let period =
+                (self.config.beacon_ms * nodes.div_ceil(BEACON_NODES).max(1)).min(BEACON_MS_MAX);
+            let jitter = self.rng.next_u64() % (period / 5 + 1);
+            m.beacon_at = now.mono.plus_ms(period + jitter);
+            m.last_beacon = now.mono;
+            let beacon = Beacon {
+                incarnation: m.reporter.incarnation,
+                wall: now.wall,
+                digest: m.replica.log.digest(),
+                addresses: m.reporter.addresses.clone(),
+                link_count: m.mesh.peers(now).iter().filter(|p| p.is_linked).count() as u16,
+                version: self.config.version.clone(),
+            };
+            sealed.extend(m.reporter.beacon(&mesh, &self.keys, beacon));
+        }
+        for bytes in sealed {
+            m.replica.take_register(&bytes, None, now);
+            m.broadcasts.push(push(PUSH_REGISTER, &bytes));
+        }
+        m.mesh.handle(
+            now,
+            MeshInput::Digests {
+                statements: m.replica.log.digest(),
+                registers: m.replica.registers.digest(),
+            },
+        );
+    }
+
+    pub(super) fn converge(&mut self) {
+        let now = self.now;
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        if !m.was_joined {
+            return;
+        }
+        let digest = m.replica.log.digest();
+        if let Some((effect, batch)) = m.converge.start(digest, now.mono) {
+            if batch.is_empty() {
+                self.after(After::Files(effect));
+            } else {
+                self.store(batch, vec![After::Files(effect)]);
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let batch = std::mem::take(&mut m.replica.batch);
+        if !batch.is_empty() {
+            self.store(batch, Vec::new());
+        }
+    }
+}
