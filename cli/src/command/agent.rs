@@ -31,7 +31,10 @@ pub(super) fn run(context: Context<'_>, verb: AgentVerb) -> Result<Exit, Command
 fn layer(args: &AgentRunArgs) -> ConfigLayer {
     ConfigLayer {
         bind: (!args.bind.is_empty()).then(|| args.bind.clone()),
-        root: args.root.clone(),
+        root: args
+            .root
+            .as_deref()
+            .and_then(|root| std::path::absolute(root).ok()),
         lan_discovery: args.no_lan.then(String::new),
         allow_faults: args.allow_faults.then_some(true),
         log: args.log.clone(),

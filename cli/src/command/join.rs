@@ -41,6 +41,7 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
             .hint("make a new one where you can: lab token create")
     })?;
     let invite = invite_of(&token);
+    let is_bound = args.bind.is_some();
     let layer = ConfigLayer {
         bind: args.bind.map(|address| vec![address]),
         lan_discovery: args.no_lan.then(String::new),
@@ -63,7 +64,12 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
     };
     let options = JoinOptions {
         data_dir: config.data_dir.clone(),
-        bind: config.bind.clone(),
+        // The conversation needs no fixed port: the agent's own may be taken by another one on this machine.
+        bind: if is_bound {
+            config.bind.clone()
+        } else {
+            any_port(&config.bind)
+        },
         lan_discovery: config.lan_discovery.clone(),
         via,
         operator_key: pending
@@ -101,6 +107,13 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
         ui.paint().cyan("lab agent run"),
     ));
     Ok(context.finish(&report, Envelope::default(), Exit::Done))
+}
+
+fn any_port(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    addresses
+        .iter()
+        .map(|a| SocketAddr::new(a.ip(), 0))
+        .collect()
 }
 
 fn token_text(args: &JoinArgs) -> Result<String, CommandError> {
