@@ -85,7 +85,7 @@ pub fn fleet_of<'a>(
     (Fleet::new(targets, groups).with_keys(keys), issues)
 }
 
-/// What a node's labels mean. `fleet` is needed only where groups carry parameters; see [`needs_fleet`].
+/// What a node's labels mean. `fleet` is needed only where groups carry parameters.
 pub fn config_of(
     intent: &Intent,
     name: &str,

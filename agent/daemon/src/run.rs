@@ -123,6 +123,7 @@ pub async fn run(
     drop(teller);
     drop(stop_serving);
     if outcome.is_ok() {
+        agent.stop(world.now());
         let flushed = tokio::time::timeout(FLUSH_MAX, flush(&mut agent, &mut world)).await;
         if flushed.is_err() {
             tracing::warn!("the disk was too slow: the last writes were given up");

@@ -31,7 +31,7 @@ pub enum TelemetryError {
 /// # Errors
 /// See [`TelemetryError`].
 pub fn start(filter: &str, is_journal: bool) -> Result<(), TelemetryError> {
-    let parsed = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter {
+    let parsed = EnvFilter::try_new(widened(filter)).map_err(|source| TelemetryError::Filter {
         filter: filter.to_owned(),
         source,
     })?;

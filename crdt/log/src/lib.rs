@@ -6,7 +6,7 @@
 //! function of the set and the root record ([`Authority`]), independent of the order of arrival.
 //!
 //! This crate is not a transport and not a document: it never says when to talk to whom, and it hands
-//! effective edits on ([`Log::edits`]) without interpreting what stands at a path.
+//! effective edits on ([`Log::take_edits`]) without interpreting what stands at a path.
 //!
 //! ```text
 //! bytes ─ ingest ─► chains (tree per author) ─ resolve ─► Authority: cuts, grants, invites, members

@@ -198,7 +198,7 @@ impl Check<'_> {
         let text = &term.text;
         let help = match nearest(text, self.fleet.groups.keys().map(String::as_str)) {
             Some(near) => format!("did you mean `@{near}`?"),
-            None => "list groups with: lab group list".to_owned(),
+            None => "lab status lists the groups".to_owned(),
         };
         let message = format!("no group `@{text}`");
         Err(SpanError::new("Q032", message, term.span, "unknown group").with_help(help))
