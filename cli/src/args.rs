@@ -171,6 +171,13 @@ Examples:
   lab revoke bob
   lab revoke 4f2a91c07be3d815")]
     Revoke(RevokeArgs),
+    /// Run a mesh of agents on this machine and watch it work
+    #[command(after_help = "\
+Examples:
+  lab demo                 watch, then try things yourself; Ctrl-C removes everything
+  lab demo --once          for scripts: exit 0 when everything was seen to happen
+  lab demo --keep ./demo   keep folders and logs")]
+    Demo(DemoArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -246,7 +253,7 @@ Examples:
 
 #[derive(Args, Debug)]
 pub(crate) struct TokenCreateArgs {
-    /// Name that the machine will have; its host name if left out
+    /// Name that the machine will have; one made from its key if left out
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Label that the machine will have; repeat for more
@@ -562,6 +569,20 @@ pub(crate) struct RevokeArgs {
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// End after the story instead of staying up
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Play in this new directory and keep it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// How many machines, besides the laptop
+    #[arg(long, value_name = "COUNT", default_value_t = 5,
+        value_parser = clap::value_parser!(u16).range(3..=50))]
+    pub(crate) nodes: u16,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 mod agent;
 mod apply;
 mod completion;
+mod demo;
 mod doctor;
 mod explain;
 mod history;
@@ -90,6 +91,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::History(args) => history::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
         Verb::Revoke(args) => revoke::run(context, &args.name, args.message.as_deref()).await,
+        Verb::Demo(args) => demo::run(context, args).await,
         Verb::Agent(_) | Verb::Completion(_) => Ok(Exit::Done),
     }
 }

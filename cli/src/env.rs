@@ -13,6 +13,8 @@ pub(crate) const KEY: &str = "LAB_KEY";
 pub(crate) const KEY_PASSPHRASE_FILE: &str = "LAB_KEY_PASSPHRASE_FILE";
 /// Set by systemd when output goes to the journal.
 pub(crate) const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
+/// Where a person's programs keep what lives as long as they are logged in.
+pub(crate) const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// Set to anything but nothing: no colour.
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 

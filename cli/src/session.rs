@@ -99,7 +99,9 @@ pub(crate) fn agent_config(
         ..more
     };
     DaemonConfig::load(file.map(PathBuf::as_path), layer).map_err(|error| {
-        CommandError::new(Exit::Input, "C020", "use the agent's configuration").because(&error)
+        CommandError::new(Exit::Input, "C020", "use the agent's configuration")
+            .because(&error)
+            .hint("lab agent run --help shows what can be set")
     })
 }
 

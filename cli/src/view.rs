@@ -17,3 +17,4 @@ pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod target;
 pub(crate) mod token;
+pub(crate) mod undone;

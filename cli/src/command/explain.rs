@@ -1,14 +1,16 @@
 //! `lab explain`: the effective config of a machine and where each value comes from.
 
 use lab_crdt_config::{Claim, Explanation, Line, LineState};
+use lab_crdt_model::Path;
 use serde_json::{Value as Json, json};
 
 use super::Context;
 use super::node::find;
 use crate::args::ExplainArgs;
 use crate::error::{CommandError, Exit};
-use crate::print::{Report, Style, hex, safe};
+use crate::print::{Report, Style, Warning, hex, safe};
 use crate::session::Session;
+use crate::view::picture::Picture;
 
 /// Shows it; ends with 7 if what was asked for is in conflict.
 pub(super) async fn run(context: Context<'_>, args: ExplainArgs) -> Result<Exit, CommandError> {
@@ -37,7 +39,38 @@ pub(super) async fn run(context: Context<'_>, args: ExplainArgs) -> Result<Exit,
         applied: status.map(|(s, _)| hex(&s.applied, 4)),
         explanation,
     };
-    Ok(context.finish(&report, picture.envelope(None), exit))
+    let mut envelope = picture.envelope(None);
+    envelope.warnings = at_once(&picture, &report.explanation);
+    Ok(context.finish(&report, envelope, exit))
+}
+
+/// Values that were written at the same time as one that counts here, until someone writes one of them once more.
+fn at_once(picture: &Picture, explanation: &Explanation) -> Vec<Warning> {
+    let is_about = |path: &Path| {
+        let segments: Vec<_> = path.segments().collect();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        explanation.lines.iter().any(|line| {
+            let claims = [&line.chosen, &line.beaten, &line.conflict];
+            claims.into_iter().flatten().any(|claim| {
+                let place = match (claim.from.split_once(' '), claim.from.strip_prefix('@')) {
+                    (Some(("node", node)), _) => ["node", node],
+                    (_, Some(group)) => ["group", group],
+                    _ => ["on", claim.from.as_str()],
+                };
+                segments.starts_with(&place) && segments.contains(&line.item.as_str())
+            })
+        })
+    };
+    let issues = picture.issues.iter().filter(|i| i.code == "D023");
+    issues
+        .filter(|issue| issue.subject.parse().is_ok_and(|path| is_about(&path)))
+        .map(|i| {
+            Warning::new(
+                &i.code,
+                safe(&format!("{}: {}; {}", i.subject, i.message, i.help)),
+            )
+        })
+        .collect()
 }
 
 struct Explained {

@@ -83,24 +83,33 @@ pub(super) fn run(context: Context<'_>, args: InitArgs) -> Result<Exit, CommandE
         vec![admit],
     )?;
 
-    keep_words(context, &root_secret, args.words_file.as_deref())?;
     let passphrase = new_passphrase(ui, args.no_passphrase)?;
+    keep_words(context, &root_secret, args.words_file.as_deref())?;
     let sealed = passphrase.as_deref().map(|p| (p, Cost::NORMAL));
     let key_file = KeyFile::new(mesh, &admin_name, &admin, sealed)?;
     let key_path = key_path(context.global, &mesh);
-    key_file.write_new(&key_path)?;
     let founding = Founding {
         root: signed.encode(),
         node_key,
         statements: statements.iter().map(|s| s.to_vec()).collect(),
     };
-    if let Err(error) = found(&config.data_dir, &founding) {
-        // The key opens nothing without its mesh.
-        let _ = std::fs::remove_file(&key_path);
-        return Err(match &error {
-            FoundError::DataDir(error) => data_dir(error),
-            _ => CommandError::new(Exit::Failed, "C035", "found the mesh").because(&error),
-        });
+    let made = key_file.write_new(&key_path).and_then(|()| {
+        found(&config.data_dir, &founding).map_err(|error| {
+            // The key opens nothing without its mesh.
+            let _ = std::fs::remove_file(&key_path);
+            match &error {
+                FoundError::DataDir(error) => data_dir(error),
+                FoundError::Store(_) | FoundError::Boot(_) | FoundError::Entropy(_) => {
+                    CommandError::new(Exit::Failed, "C035", "found the mesh").because(&error)
+                }
+            }
+        })
+    });
+    if let Err(error) = made {
+        if let Some(words) = &args.words_file {
+            let _ = std::fs::remove_file(words);
+        }
+        return Err(error);
     }
 
     let report = Founded {

@@ -231,7 +231,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
     files.sort();
     if files.is_empty() {
         let message = format!("{} holds no .yaml, .yml or .json file", path.display());
-        return Err(CommandError::new(Exit::Input, "C021", message));
+        return Err(CommandError::new(Exit::Input, "C021", message)
+            .hint("name a file: lab plan -f lab.yaml"));
     }
     Ok(files)
 }
@@ -254,5 +255,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
         std::io::ErrorKind::PermissionDenied => Exit::Permission,
         _ => Exit::Input,
     };
-    CommandError::new(exit, "C021", format!("read {}", path.display())).because(error)
+    CommandError::new(exit, "C021", format!("read {}", path.display()))
+        .because(error)
+        .hint("name a file or a folder of .yaml files: lab plan -f lab.yaml")
 }

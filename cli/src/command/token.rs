@@ -107,21 +107,24 @@ fn invite(args: &TokenCreateArgs) -> Result<Invite, CommandError> {
     if let Some(name) = &args.name {
         operator::name(name)?;
         if args.uses != 1 {
-            return Err(CommandError::usage(
-                "a token with a name has one use (--uses)",
-            ));
+            let message = "a token with a name has one use (--uses)";
+            return Err(CommandError::usage(message)
+                .hint("leave the name out, or make one token per machine"));
         }
     }
     let uses_max = u16::try_from(args.uses)
         .ok()
         .filter(|n| (1..=100).contains(n));
-    let uses_max = uses_max
-        .ok_or_else(|| CommandError::usage(format!("--uses is 1 to 100, not {}", args.uses)))?;
+    let uses_max = uses_max.ok_or_else(|| {
+        CommandError::usage(format!("--uses is 1 to 100, not {}", args.uses))
+            .hint("make several tokens: lab token create")
+    })?;
     let is_laptop = args.role == RoleArg::Laptop;
     if !is_laptop && (!args.rights.is_empty() || !args.scopes.is_empty()) {
-        return Err(CommandError::usage(
-            "--right and --scope go with --role laptop",
-        ));
+        return Err(
+            CommandError::usage("--right and --scope go with --role laptop")
+                .hint("lab token create NAME --role laptop --right labels"),
+        );
     }
     let rights = match (is_laptop, args.rights.as_slice()) {
         (false, _) => Rights::default(),
@@ -140,7 +143,8 @@ fn invite(args: &TokenCreateArgs) -> Result<Invite, CommandError> {
         .map(|l| label::parse(l))
         .collect::<Result<Vec<_>, _>>()?;
     if labels.len() > 64 {
-        return Err(CommandError::usage("a token gives at most 64 labels"));
+        return Err(CommandError::usage("a token gives at most 64 labels")
+            .hint("add more later: lab label add LABEL -t NODE"));
     }
     ttl_ms(&args.ttl)?;
     Ok(Invite {
@@ -168,9 +172,10 @@ fn ttl_ms(text: &str) -> Result<u64, CommandError> {
     if (1..=TOKEN_MS_MAX).contains(&ms) {
         return Ok(ms);
     }
-    Err(CommandError::usage(format!(
-        "a token lasts at most 7d, not {text}"
-    )))
+    Err(
+        CommandError::usage(format!("a token lasts at most 7d, not {text}"))
+            .hint("write it like 30m, 12h or 7d; make a new one when it has expired"),
+    )
 }
 
 fn witness(picture: &Picture, text: &str) -> Result<WitnessRule, CommandError> {
@@ -186,7 +191,8 @@ fn witness(picture: &Picture, text: &str) -> Result<WitnessRule, CommandError> {
         },
         None | Some(_) => Err(CommandError::usage(format!(
             "--witness is any, one or one=NODE, not `{text}`"
-        ))),
+        ))
+        .hint("any: works in any partition; one=NODE: at most one use, and that node must be up")),
     }
 }
 

@@ -8,6 +8,7 @@ use super::table::{Cell, Table};
 use super::{Report, Style, count};
 use crate::view::effect::{EffectLine, Mark};
 use crate::view::plan::{MachinePlan, Plan};
+use crate::view::undone;
 
 /// Most fields of intent that are listed; `-o wide` lists all.
 const INTENT_LINES_MAX: usize = 20;
@@ -57,11 +58,33 @@ impl Report for Plan {
                 owned.path, owned.owner
             );
         }
+        out += &standing_conflicts(self, style);
         if self.is_empty() {
-            return out + "\nnothing to do\n";
+            out += "\nnothing to do\n";
+        } else {
+            out += &format!("\n{}", summary(self));
         }
-        out + &format!("\n{}", summary(self))
+        if let Some(line) = undone::line(&self.undone) {
+            out += &format!("{}\n", style.paint.dim(&line));
+        }
+        out
     }
+}
+
+/// Conflicts of machines that have nothing to do and so are not listed with them.
+fn standing_conflicts(plan: &Plan, style: &Style) -> String {
+    let is_listed = |name: &str| plan.machines.iter().any(|m| m.name == name);
+    let lines = plan.conflicts.iter().filter(|conflict| {
+        let name = conflict.split(' ').next().unwrap_or_default();
+        !is_listed(name)
+    });
+    lines
+        .map(|conflict| {
+            let command = style.paint.cyan(&format!("lab explain {conflict}"));
+            let mark = style.paint.red("✗");
+            format!("\n{mark} {conflict}   in conflict: {command}\n")
+        })
+        .collect()
 }
 
 fn intent(plan: &Plan, style: &Style) -> String {

@@ -8,6 +8,7 @@ use super::table::{Cell, Table};
 use super::{Report, Style, count};
 use crate::view::part::Part;
 use crate::view::status::{Grade, Pillar, StatusView};
+use crate::view::undone;
 
 /// How a word of a grade looks.
 pub(crate) const fn tone(grade: Grade) -> Tone {
@@ -113,11 +114,14 @@ fn footer(view: &StatusView, style: &Style) -> String {
         let issues = count(view.issue_count, "issue");
         notes.push(format!("{issues}: {}", style.paint.cyan("lab doctor")));
     }
-    if notes.is_empty() {
-        String::new()
-    } else {
-        format!("{}\n", notes.join("   "))
+    let mut out = String::new();
+    if !notes.is_empty() {
+        out += &format!("{}\n", notes.join("   "));
     }
+    if let Some(line) = undone::line(&view.undone) {
+        out += &format!("{}\n", style.paint.dim(&line));
+    }
+    out
 }
 
 fn parts(parts: &[Part], style: &Style) -> String {

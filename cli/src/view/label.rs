@@ -197,8 +197,7 @@ impl LabelEdit {
                     .intent
                     .term(&label.key)
                     .is_some_and(|t| matches!(t.kind, TermKind::OneOf(_)));
-                for rival in machine
-                    .labels
+                for rival in standing(picture, machine)
                     .iter()
                     .filter(|l| is_one_of && l.key == label.key)
                 {
@@ -224,7 +223,8 @@ impl LabelEdit {
     ) -> Self {
         let mut out = Self::default();
         for machine in picture.machines.iter().filter(|m| names.contains(&m.name)) {
-            for label in labels.iter().filter(|l| machine.labels.contains(l)) {
+            let standing = standing(picture, machine);
+            for label in labels.iter().filter(|l| standing.contains(l)) {
                 out.take_off(picture, machine, label, person, is_taking);
             }
         }
@@ -315,6 +315,21 @@ impl LabelEdit {
     }
 }
 
+/// The labels that are written for a machine, also those that do not count because another value of their key does.
+fn standing(picture: &Picture, machine: &Machine) -> BTreeSet<Label> {
+    let born = machine.member.iter().flat_map(|m| &m.labels);
+    let mut out: BTreeSet<Label> = born.filter_map(|text| text.parse().ok()).collect();
+    let wishes = picture.intent.labels.get(&machine.name);
+    for wish in wishes.into_iter().flatten() {
+        if wish.is_on {
+            out.insert(wish.label.clone());
+        } else {
+            out.remove(&wish.label);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -365,6 +380,28 @@ mod tests {
             after.machine("b").unwrap().labels,
             labels_of(&["site=attic"])
         );
+    }
+
+    #[test]
+    fn a_value_that_lost_to_another_one_can_be_taken_off_and_is_replaced() {
+        let mut fleet = sample::fleet();
+        fleet.put("vocabulary", vocabulary(), "set:homelab");
+        for label in ["site=home", "site=attic"] {
+            fleet.put(&format!("label/b/{label}"), Value::Bool(true), "person:ana");
+        }
+        let picture = fleet.picture();
+        let names = ["b".to_owned()].into();
+        let winner = picture.machine("b").unwrap().labels.clone();
+        let both = labels_of(&["site=attic", "site=home"]);
+        let loser: Vec<_> = both.into_iter().filter(|l| !winner.contains(l)).collect();
+        let removed = LabelEdit::remove(&picture, &names, &loser, "ana", false);
+        let added = LabelEdit::add(&picture, &names, &winner, "ana", false);
+        for edit in [removed, added] {
+            assert_eq!(edit.ops.len(), 1, "{edit:?}");
+            let after = picture.with_ops(&edit.ops);
+            assert_eq!(after.machine("b").unwrap().labels, winner);
+            assert!(after.issues.is_empty(), "{:?}", after.issues);
+        }
     }
 
     #[test]

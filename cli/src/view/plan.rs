@@ -1,6 +1,6 @@
 //! What a change of intent would do: to the intent, and to every machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lab_crdt_config::{Change, ChangeKind, Comparison};
 use lab_crdt_model::Field;
@@ -12,6 +12,7 @@ use super::history::brief;
 use super::label::Owned;
 use super::machine::Machine;
 use super::picture::Picture;
+use super::undone::undone;
 
 /// One field of intent that changes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -81,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) pending_elsewhere: usize,
     /// Contradictions on machines in scope, as `MACHINE KEY`.
     pub(crate) conflicts: Vec<String>,
+    /// What is declared and nothing acts on yet, counted by the word for it.
+    pub(crate) undone: BTreeMap<&'static str, usize>,
 }
 
 impl Plan {
@@ -130,12 +133,16 @@ impl Plan {
                 .into_iter()
                 .map(|(name, key)| format!("{name} {key}"))
                 .collect(),
+            undone: undone(&after.view.fields),
         }
     }
 
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.intent.is_empty() && self.machines.is_empty() && self.owned.is_empty()
+        self.intent.is_empty()
+            && self.machines.is_empty()
+            && self.owned.is_empty()
+            && self.conflicts.is_empty()
     }
 
     /// Whether two wishes contradict, in the declarations or with another owner.
@@ -321,8 +328,6 @@ fn id(before: &Picture, changes: &[Change]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use lab_crdt_config::{Source, compare, parse};
 
     use super::*;

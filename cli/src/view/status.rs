@@ -1,5 +1,7 @@
 //! How machines stand: one word per pillar, with its age and its evidence.
 
+use std::collections::BTreeMap;
+
 use lab_crdt_config::Effective;
 use lab_crdt_model::report::{ResourceState, Status};
 use lab_crdt_model::time::age;
@@ -9,6 +11,7 @@ use serde::Serialize;
 use super::machine::{INTERMITTENT_MS, Kind, Machine};
 use super::part::{Part, parts};
 use super::picture::Picture;
+use super::undone::undone;
 
 /// How much a word matters. Silence is not health: no data is worse than a warning.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -233,6 +236,8 @@ pub(crate) struct StatusView {
     pub(crate) conflicts: Vec<String>,
     /// How many problems the replica has.
     pub(crate) issue_count: usize,
+    /// What is declared and nothing acts on yet, counted by the word for it.
+    pub(crate) undone: BTreeMap<&'static str, usize>,
     /// Whether every machine is listed, or only those that are not ok.
     #[serde(skip)]
     pub(crate) is_all: bool,
@@ -303,6 +308,7 @@ impl StatusView {
             parts: parts(&picture.machines),
             conflicts,
             issue_count: picture.issues.len(),
+            undone: undone(&picture.view.fields),
             is_all,
         }
     }
