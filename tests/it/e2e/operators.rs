@@ -1,0 +1,570 @@
+//! Who may change things: two at once, and those who may not.
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use lab_agent_api::ClientError;
+use lab_crdt_log::{Admit, Body, Draft, Grant, Revoke, Rights, seal};
+use lab_crdt_model::view::{ReplicaView, Role};
+use lab_crdt_model::{AuthorId, MeshId, NodeId, StatementId, Value};
+
+use crate::support::{SOON, TestLab, author, field, read_key, set, wall};
+
+fn declaration(greeting: &str) -> String {
+    format!("lab: 1\nset: home\nlabels:\n  all:\n    params: {{ greeting: {greeting} }}\n")
+}
+
+/// Two agents, one for ana and one for bob, who cannot reach each other until the second value is called.
+fn two_apart(lab: &TestLab) -> impl FnOnce() {
+    let ids = [lab.view(0).me, lab.view(1).me];
+    let block = |at: usize, peers: &[NodeId]| {
+        let blocked = lab.ask(at, async |client| client.block(peers).await);
+        blocked.expect("faults are allowed");
+    };
+    block(0, &ids[1..]);
+    block(1, &ids[..1]);
+    move || {
+        block(0, &[]);
+        block(1, &[]);
+        lab.until_whole();
+    }
+}
+
+#[test]
+fn two_operators_edit_the_same_key() {
+    let lab = TestLab::of_with(2, &["--allow-faults"]);
+    let bob = lab.operator("bob", &[]);
+    let heal = two_apart(&lab);
+    let (mine, theirs) = (
+        lab.write("ana.yaml", &declaration("hola")),
+        lab.write("bob.yaml", &declaration("hei")),
+    );
+    lab.cli(0, &["apply", "-f", &mine, "-y", "--no-wait"]);
+    lab.cli_as(&bob, 1, &["apply", "-f", &theirs, "-y", "--no-wait"]);
+    let path = "on/all/params/greeting";
+    assert_eq!(field(&lab.view(0), path), Some(&Value::text("hola")));
+    assert_eq!(field(&lab.view(1), path), Some(&Value::text("hei")));
+    heal();
+
+    // Both values are kept and shown everywhere, with the one that counts; nobody's edit is lost.
+    let winner = field(&lab.view(0), path).cloned();
+    for at in 0..2 {
+        let view = lab.view(at);
+        assert_eq!(
+            field(&view, path).cloned(),
+            winner,
+            "the same one counts everywhere"
+        );
+        let both = view
+            .fields
+            .iter()
+            .find(|f| f.path.as_str() == path)
+            .unwrap();
+        assert_eq!(both.candidates.len(), 2, "{both:?}");
+        for args in [
+            vec!["explain", "n1", "greeting"],
+            vec!["explain", "n1"],
+            vec!["doctor"],
+        ] {
+            let said = lab.cli(at, &args).ends_with(0).said();
+            assert!(
+                said.contains("written at the same time"),
+                "{args:?}: {said}"
+            );
+            assert!(
+                said.contains("hola") && said.contains("hei"),
+                "{args:?}: {said}"
+            );
+        }
+        let history = lab.cli(at, &["history"]).ok();
+        let marked: Vec<_> = history.lines().filter(|l| l.contains('⑂')).collect();
+        assert!(
+            !marked.is_empty() && history.contains("bob") && history.contains("ana"),
+            "{history}"
+        );
+    }
+
+    // Writing the wanted value once more settles it.
+    let settled = lab.write("both.yaml", &declaration("salut"));
+    lab.cli_as(&bob, 1, &["apply", "-f", &settled, "-y"]).ok();
+    lab.until("it is settled", SOON, || {
+        (0..2).all(|at| {
+            !lab.cli(at, &["explain", "n1", "greeting"])
+                .said()
+                .contains("at the same time")
+        })
+    });
+    assert_eq!(field(&lab.view(0), path), Some(&Value::text("salut")));
+}
+
+#[test]
+fn two_operators_who_disagree_through_two_labels_make_a_conflict() {
+    let lab = TestLab::of_with(2, &["--allow-faults"]);
+    let bob = lab.operator("bob", &[]);
+    lab.cli(0, &["label", "add", "role=web", "role=dns", "-t", "n2"])
+        .ok();
+    lab.until_whole();
+    let heal = two_apart(&lab);
+    let by_label = |set: &str, label: &str, content: &str| {
+        let text = format!(
+            "lab: 1\nset: {set}\nlabels:\n  {label}:\n    params: {{ workers: {content} }}\n    files: {{ /etc/workers: {{ content: \"{content}\" }} }}\n"
+        );
+        lab.write(&format!("{set}.yaml"), &text)
+    };
+    let (mine, theirs) = (
+        by_label("ana", "role=web", "4"),
+        by_label("bob", "role=dns", "2"),
+    );
+    lab.cli(0, &["apply", "-f", &mine, "-y", "--no-wait"]);
+    lab.cli_as(&bob, 1, &["apply", "-f", &theirs, "-y"]).ok();
+    let workers = lab.agents[1].root.join("etc/workers");
+    assert_eq!(std::fs::read_to_string(&workers).unwrap(), "2");
+    heal();
+
+    for at in 0..2 {
+        let explained = lab.cli(at, &["explain", "n2", "workers"]).ends_with(7);
+        for word in ["role=web", "role=dns", "ana.yaml:5", "bob.yaml:5", "help: "] {
+            assert!(explained.out.contains(word), "{word}: {}", explained.out);
+        }
+        lab.until("the plan has heard of it", SOON, || {
+            lab.cli(at, &["plan"]).code == 7
+        });
+        let status = lab.cli(at, &["status"]).ok();
+        assert!(status.contains("conflict"), "{status}");
+    }
+    lab.cli(0, &["apply", "-f", &mine, "-y", "--timeout", "20s"])
+        .ends_with(7);
+    // What was good last stays.
+    assert_eq!(std::fs::read_to_string(&workers).unwrap(), "2");
+
+    // Settled at the level of the machine.
+    let settle = lab.write(
+        "settle.yaml",
+        "lab: 1\nset: settle\nnodes:\n  n2:\n    params: { workers: 3 }\n",
+    );
+    lab.cli(0, &["apply", "-f", &settle, "-y", "--no-wait"]);
+    lab.until("the parameter is settled", SOON, || {
+        lab.cli(1, &["explain", "n2", "workers"]).code == 0
+    });
+}
+
+#[test]
+fn two_values_of_a_one_of_key_from_both_sides_leave_one_and_are_reported() {
+    let lab = TestLab::of_with(2, &["--allow-faults"]);
+    let bob = lab.operator("bob", &[]);
+    let file = lab.write(
+        "v.yaml",
+        "lab: 1\nset: v\nvocabulary:\n  - site: { one-of: [home, attic] }\n",
+    );
+    lab.cli(0, &["apply", "-f", &file, "-y", "--no-wait"]).ok();
+    lab.until_whole();
+    let heal = two_apart(&lab);
+    lab.cli(0, &["label", "add", "site=home", "-t", "n2"]).ok();
+    lab.cli_as(&bob, 1, &["label", "add", "site=attic", "-t", "n2"])
+        .ok();
+    heal();
+
+    let chosen = lab.cli(0, &["target", "site=home", "-o", "name"]).out;
+    for at in 0..2 {
+        let homes = lab.cli(at, &["target", "site=home", "-o", "name"]).out;
+        let attics = lab.cli(at, &["target", "site=attic", "-o", "name"]).out;
+        assert_eq!(homes, chosen, "the same one everywhere");
+        assert_eq!(format!("{homes}{attics}"), "n2\n", "exactly one of them");
+        let doctor = lab.cli(at, &["doctor"]).ok();
+        assert!(
+            doctor.contains("site") && doctor.contains("home") && doctor.contains("attic"),
+            "{doctor}"
+        );
+    }
+    // What the doctor says to type settles it.
+    let doctor = lab.cli(0, &["doctor", "-o", "json"]).json();
+    let checks = doctor["data"].as_array().unwrap();
+    let fix = checks.iter().find(|c| c["check"] == "data").unwrap()["fix"]
+        .as_str()
+        .unwrap();
+    let words: Vec<_> = fix.strip_prefix("lab ").unwrap().split(' ').collect();
+    lab.cli(0, &words).ok();
+    for at in 0..2 {
+        lab.until("it is settled", SOON, || {
+            lab.cli(at, &["doctor"])
+                .out
+                .contains("nothing in the replica is amiss")
+        });
+        assert_eq!(
+            lab.cli(at, &["target", "site=home", "-o", "name"]).out,
+            chosen
+        );
+    }
+}
+
+/// What no refused statement may change.
+fn standing(view: &ReplicaView) -> (u64, [u8; 32], Vec<[u8; 32]>, usize) {
+    (
+        view.statement_count,
+        view.digest,
+        view.heads.clone(),
+        view.fields.len(),
+    )
+}
+
+#[test]
+fn refused_statements_change_nothing() {
+    let lab = TestLab::of(2);
+    let admin = lab.admin_key();
+    let root = StatementId(lab.view(0).mesh.0);
+    let key = |n: u8| SigningKey::from_bytes(&[n; 32]);
+    let grant = |of: &SigningKey, name: &str, scope: &str| {
+        let grant = Grant {
+            subject: author(of),
+            name: name.to_owned(),
+            rights: Rights::ALL,
+            scope: vec![scope.to_owned()],
+            not_after: None,
+        };
+        lab.submit(0, &admin, root, Body::Grant(grant)).unwrap()
+    };
+    let (bob, gone, eve) = (key(10), key(11), key(66));
+    let narrow = grant(&bob, "bob", "on/role=web");
+    let over = grant(&gone, "gone", "");
+    lab.submit(
+        0,
+        &gone,
+        over,
+        set("on/all/params/before", Value::Int(1), "person:gone"),
+    )
+    .unwrap();
+    let revoke = |of: &SigningKey, head| Revoke {
+        key: author(of),
+        head,
+        reason: "left".to_owned(),
+    };
+    let last = lab
+        .ask(0, async |client| client.prepare(author(&gone)).await)
+        .unwrap()
+        .prev;
+    lab.submit(0, &admin, root, Body::Revoke(revoke(&gone, Some(last))))
+        .unwrap();
+    lab.until_whole();
+    let node = read_key(&lab.agents[0].data.join("node.key"));
+    let node_join = lab
+        .view(0)
+        .members
+        .iter()
+        .find(|m| m.name == "n1")
+        .unwrap()
+        .join;
+    assert_eq!(NodeId(author(&node).0), lab.view(0).me);
+
+    let before = [standing(&lab.view(0)), standing(&lab.view(1))];
+    let hijack = |owner: &str| set("on/all/params/x", Value::Int(666), owner);
+    let more = || Grant {
+        subject: author(&eve),
+        name: "eve".to_owned(),
+        rights: Rights::ALL,
+        scope: vec![String::new()],
+        not_after: None,
+    };
+    let admit = Admit {
+        node: NodeId([9; 32]),
+        seal_key: [8; 32],
+        name: "trojan".to_owned(),
+        role: Role::Node,
+        labels: vec![],
+    };
+    let attempts: Vec<(&str, &SigningKey, StatementId, Body)> = vec![
+        ("a node edits", &node, node_join, hijack("person:ana")),
+        (
+            "a node edits as if it were an admin",
+            &node,
+            root,
+            hijack("person:ana"),
+        ),
+        (
+            "a node admits another",
+            &node,
+            root,
+            Body::Admit(admit.clone()),
+        ),
+        ("a stranger edits", &eve, root, hijack("person:eve")),
+        (
+            "a stranger edits with the grant of another",
+            &eve,
+            narrow,
+            hijack("person:bob"),
+        ),
+        ("a stranger allows itself", &eve, root, Body::Grant(more())),
+        (
+            "a revoked operator edits",
+            &gone,
+            over,
+            hijack("person:gone"),
+        ),
+        (
+            "an operator writes outside its scope",
+            &bob,
+            narrow,
+            hijack("person:bob"),
+        ),
+        (
+            "an operator writes below a path that only begins like its scope",
+            &bob,
+            narrow,
+            set("on/role=webcam/params/x", Value::Int(1), "person:bob"),
+        ),
+        (
+            "an operator makes an operator",
+            &bob,
+            narrow,
+            Body::Grant(more()),
+        ),
+        (
+            "an operator revokes an admin",
+            &bob,
+            narrow,
+            Body::Revoke(revoke(&admin, None)),
+        ),
+        (
+            "an operator admits a machine",
+            &bob,
+            narrow,
+            Body::Admit(admit),
+        ),
+    ];
+    for (what, signer, under, body) in &attempts {
+        for at in 0..2 {
+            match lab.submit(at, signer, *under, body.clone()) {
+                Err(ClientError::Refused { code, why }) => assert!(
+                    code.starts_with('M') && !why.is_empty(),
+                    "{what}: {code} {why}"
+                ),
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+    }
+
+    // Signed by an admin, for another mesh; not signed at all; cut off; changed on the way.
+    let draft = |seq, prev| Draft {
+        seq,
+        prev,
+        under: root,
+        hlc: lab_crdt_model::Hlc::default().next(wall()),
+        refs: vec![],
+        body: hijack("person:ana"),
+    };
+    let prepared = lab
+        .ask(0, async |client| client.prepare(author(&admin)).await)
+        .unwrap();
+    let good = seal(&prepared.mesh, &admin, &draft(prepared.seq, prepared.prev)).unwrap();
+    let mut changed = good.to_vec();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    let replay = lab.view(0).history.first().map(|c| c.id);
+    assert_eq!(replay, None, "the history was not asked for");
+    for bytes in [
+        seal(
+            &MeshId([7; 32]),
+            &admin,
+            &draft(prepared.seq, prepared.prev),
+        )
+        .unwrap(),
+        seal(
+            &prepared.mesh,
+            &admin,
+            &draft(prepared.seq + 5, prepared.prev),
+        )
+        .unwrap(),
+        seal(&prepared.mesh, &admin, &draft(0, StatementId::ZERO)).unwrap(),
+        good.slice(..good.len() - 1),
+        Bytes::from(changed),
+        Bytes::from_static(b"not a statement"),
+        Bytes::new(),
+    ] {
+        let answer = lab.submit_bytes(0, bytes.clone());
+        assert!(
+            matches!(answer, Err(ClientError::Refused { .. })),
+            "{} bytes: {answer:?}",
+            bytes.len()
+        );
+    }
+
+    // Nothing changed, here or there, and it can be seen that somebody tried.
+    let after = [standing(&lab.view(0)), standing(&lab.view(1))];
+    assert_eq!(before, after);
+    for at in 0..2 {
+        let view = lab.view(at);
+        for signer in [&node, &eve, &gone, &bob] {
+            let tried = |author: AuthorId| {
+                view.refused
+                    .iter()
+                    .any(|r| r.author == Some(author) && r.from.is_none())
+            };
+            assert!(tried(author(signer)), "{:?}", view.refused);
+        }
+        assert!(view.refused.len() <= 100);
+        let doctor = lab.cli(at, &["doctor", "--exit-code"]).ends_with(2);
+        let line = doctor
+            .out
+            .lines()
+            .find(|l| l.contains("refused"))
+            .unwrap_or_default();
+        assert!(
+            line.starts_with("warn") && line.contains("the local socket"),
+            "{}",
+            doctor.out
+        );
+        assert_eq!(field(&view, "on/all/params/x"), None);
+        // What the revoked operator did in time stays.
+        assert_eq!(field(&view, "on/all/params/before"), Some(&Value::Int(1)));
+    }
+    lab.submit_bytes(0, good)
+        .expect("the same statement, unchanged, for this mesh, counts");
+    lab.until("it arrives", SOON, || {
+        field(&lab.view(1), "on/all/params/x") == Some(&Value::Int(666))
+    });
+}
+
+#[test]
+fn what_a_revoked_operator_said_behind_the_cut_is_shown_as_not_counting() {
+    let lab = TestLab::of(2);
+    let bob = lab.operator("bob", &[]);
+    lab.cli_as(&bob, 1, &["label", "add", "early", "-t", "n1"])
+        .ok();
+    lab.until_whole();
+    let (admin, root) = (lab.admin_key(), StatementId(lab.view(0).mesh.0));
+    let key = author(&read_key(&bob));
+    // Nothing of what bob said counts: the key was stolen from the start.
+    let revoke = Revoke {
+        key,
+        head: None,
+        reason: "stolen".to_owned(),
+    };
+    lab.submit(0, &admin, root, Body::Revoke(revoke)).unwrap();
+    lab.until_whole();
+
+    for at in 0..2 {
+        assert!(!lab.has_label(at, "n1", "early"));
+        let history = lab.cli(at, &["history"]).ok();
+        let line = history
+            .lines()
+            .find(|l| l.contains("label add early"))
+            .unwrap_or_default();
+        assert!(line.contains("does not count"), "{history}");
+        let row = lab
+            .cli_as(&bob, at, &["label", "add", "late", "-t", "n1"])
+            .ends_with(77);
+        assert!(row.err.contains("error[K008]"), "{}", row.err);
+    }
+}
+
+#[test]
+fn the_program_refuses_an_operator_before_the_agent_has_to() {
+    let lab = TestLab::of(1);
+    let bob = lab.operator("bob", &["--right", "labels", "--scope", "label/n1"]);
+    lab.cli_as(&bob, 0, &["label", "add", "role=web", "-t", "n1"])
+        .ok();
+    let digest = lab.view(0).digest;
+    let file = lab.write("x.yaml", &declaration("hei"));
+    for (args, code, words) in [
+        (
+            vec!["apply", "-f", &file, "-y"],
+            "K010",
+            "no right to change config",
+        ),
+        (
+            vec![
+                "operator",
+                "add",
+                "eve",
+                &author(&SigningKey::from_bytes(&[3; 32])).to_string(),
+                "-y",
+            ],
+            "K011",
+            "only an admin",
+        ),
+        (vec!["node", "rm", "n1", "-y"], "K011", "only an admin"),
+        (vec!["token", "create"], "K010", "no right to change invite"),
+    ] {
+        let ran = lab.cli_as(&bob, 0, &args).ends_with(77);
+        assert!(
+            ran.err.contains(&format!("error[{code}]")) && ran.err.contains(words),
+            "{}",
+            ran.err
+        );
+        assert!(ran.err.contains("hint: "), "{}", ran.err);
+    }
+    assert_eq!(lab.view(0).digest, digest);
+}
+
+#[test]
+fn a_revoked_machine_hears_nothing_more() {
+    let lab = TestLab::of(3);
+    lab.cli(0, &["revoke", "n3", "-y", "-m", "sold"]).ok();
+    lab.until("the others know", SOON, || lab.are_equal(&[0, 1]));
+    lab.until("its links are gone", SOON, || {
+        let (view, gone) = (lab.view(1), lab.view(2).me);
+        !view.peers.iter().any(|p| p.node == gone && p.is_linked)
+    });
+    lab.cli(1, &["label", "add", "secret-plans", "-t", "n1"])
+        .ok();
+    lab.until("the others have it", SOON, || {
+        lab.has_label(0, "n1", "secret-plans")
+    });
+    assert!(!lab.has_label(2, "n1", "secret-plans"));
+    assert_eq!(lab.cli(0, &["node", "list", "-o", "name"]).ok(), "n1\nn2\n");
+}
+
+#[test]
+fn a_laptop_joins_as_a_replica_with_an_operator_key_of_its_own() {
+    let mut lab = TestLab::of(2);
+    let token = lab.token(
+        0,
+        &["create", "lap", "--role", "laptop", "--right", "labels"],
+    );
+    let laptop = lab.agent("lap", crate::support::Seat::loopback());
+    let key = lab.path("lap.key");
+    let mut join = lab.command(
+        None,
+        &[
+            "join",
+            &token,
+            "-y",
+            "--no-passphrase",
+            "--no-lan",
+            "-o",
+            "json",
+        ],
+    );
+    join.arg("--data").arg(&laptop.data).env("LAB_KEY", &key);
+    join.args(["--bind", &laptop.seat.bind.to_string()]);
+    let joined = crate::support::run(join).ends_with(0).json();
+    assert_eq!(joined["data"]["node_name"], "lap");
+    lab.agents.push(laptop);
+    lab.start(2);
+    lab.until_whole();
+
+    lab.cli_as(&key, 2, &["label", "add", "role=web", "-t", "n2"])
+        .ok();
+    lab.until("the mesh has it", SOON, || {
+        lab.has_label(0, "n2", "role=web")
+    });
+    let refused = lab.cli_as(&key, 2, &["token", "create"]).ends_with(77);
+    assert!(refused.err.contains("error[K010]"), "{}", refused.err);
+    // A laptop takes on no config.
+    lab.cli(
+        0,
+        &[
+            "apply",
+            "-y",
+            "-f",
+            &lab.write(
+                "x.yaml",
+                "lab: 1\nset: x\nlabels:\n  all:\n    files: { /etc/motd: { content: hi } }\n",
+            ),
+        ],
+    )
+    .ok();
+    lab.until_whole();
+    assert!(
+        lab.agents[1].root.join("etc/motd").exists()
+            && !lab.agents[2].root.join("etc/motd").exists()
+    );
+}
