@@ -40,7 +40,7 @@ WAIT_DETECT_S = 90  # longest wait until a killed agent is seen down by everyone
 WAIT_BACK_S = 60  # longest wait until a restarted agent is seen alive by everyone
 WAIT_HEAL_S = 180  # longest wait until a mesh is whole again
 WAIT_READY_S = 120  # longest wait until a new mesh is whole
-OPINION_S = 20  # longest wait for opinions about each other in a new mesh; what is missing then is said
+OPINION_S = 10  # longest wait for opinions about each other in a new mesh; what is missing then is said
 SETTLE_S = 15  # between the last activity and the beginning of the idle minute
 JOINS_AT_ONCE = 4
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -871,24 +871,33 @@ class Bench:
             result = {"size": size}
             results.append(result)
             with contextlib.ExitStack() as stack:
-                standing = []
+                standing = {}
                 for kind in self.kinds:
                     mine = result.setdefault(kind.title, {})
-                    if {"propagate", "detect"} & set(stages):
-                        with self.mesh(kind, size) as mesh:
-                            mine["up_s"] = mesh.up_s
-                            mesh.observe()
-                            if "propagate" in stages:
-                                mine["propagate"] = self.propagate(mesh)
-                                note(f"{kind.title}: {size}: propagation measured")
-                            if "detect" in stages:
-                                mine["detect"] = self.detect(mesh)
-                                note(f"{kind.title}: {size}: down-detection measured")
-                            mesh.unobserve()
+                    if not {"propagate", "detect"} & set(stages):
+                        continue
+                    with contextlib.ExitStack() as alone:
+                        # The last one goes on into the quiet minute: founding a large mesh takes its time.
+                        stays = "idle" in stages and kind is self.kinds[-1]
+                        mesh = (stack if stays else alone).enter_context(self.mesh(kind, size))
+                        mine["up_s"] = mesh.up_s
+                        mesh.observe()
+                        if "propagate" in stages:
+                            mine["propagate"] = self.propagate(mesh)
+                            note(f"{kind.title}: {size}: propagation measured")
+                        if "detect" in stages:
+                            mine["detect"] = self.detect(mesh)
+                            note(f"{kind.title}: {size}: down-detection measured")
+                        mesh.unobserve()
+                        if stays:
+                            standing[kind] = mesh
                 if "idle" in stages:
-                    standing = [stack.enter_context(self.mesh(kind, size)) for kind in self.kinds]
+                    for kind in self.kinds:
+                        if kind not in standing:
+                            standing[kind] = stack.enter_context(self.mesh(kind, size))
+                    meshes = [standing[kind] for kind in self.kinds]
                     note(f"both: {size}: a quiet minute")
-                    for kind, measured in zip(self.kinds, self.idle(standing)):
+                    for kind, measured in zip(self.kinds, self.idle(meshes)):
                         result[kind.title]["idle"] = measured
             if "heal" in stages and size == self.options.heal_size:
                 for kind, measured in zip(self.kinds, self.heal(size)):
@@ -1095,7 +1104,7 @@ def options():
 
 def main():
     chosen = options()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     bench = Bench(chosen)
     try:

@@ -260,28 +260,13 @@ impl<'a> Stage<'a> {
 
     // ---- looking --------------------------------------------------------------------------------------------------
 
-    /// Looks until `look` sees what it looks for; gives how long that took. Not to see it is a failure.
+    /// Looks until `look` sees what it looks for; gives how long that took.
     pub(super) async fn until(
         &self,
         what: &str,
         limit: Duration,
-        look: impl AsyncFnMut() -> Seen,
-    ) -> Result<Duration, CommandError> {
-        self.within(limit, look).await.map_err(|instead| {
-            let message = format!("it was not seen within {} s that {what}", limit.as_secs());
-            let up = self.up();
-            let up: Vec<_> = up.iter().map(String::as_str).collect();
-            self.failure(message, &up)
-                .because(&io::Error::other(instead))
-        })
-    }
-
-    /// The same, where not to see it is an answer too: what was there instead.
-    pub(super) async fn within(
-        &self,
-        limit: Duration,
         mut look: impl AsyncFnMut() -> Seen,
-    ) -> Result<Duration, String> {
+    ) -> Result<Duration, CommandError> {
         let watch = Stopwatch::start();
         let mut last = String::new();
         loop {
@@ -294,7 +279,14 @@ impl<'a> Stage<'a> {
                     }
                     return Ok(took);
                 }
-                Err(instead) if took > limit => return Err(instead),
+                Err(instead) if took > limit => {
+                    let limit = limit.as_secs();
+                    let message = format!("it was not seen within {limit} s that {what}");
+                    let up = self.up();
+                    let up: Vec<_> = up.iter().map(String::as_str).collect();
+                    let error = self.failure(message, &up);
+                    return Err(error.because(&io::Error::other(instead)));
+                }
                 Err(instead) => last = instead,
             }
             tokio::time::sleep(LOOK_EVERY).await;
