@@ -289,8 +289,12 @@ impl Link {
                 ended = &mut read => break match ended {
                     Ok(_) => {
                         // Both streams ended: the peer hangs up, or already did.
-                        let closed = timeout(DRAIN_DONE, connection.closed()).await;
-                        if let Ok(error) = closed { return why(&error) }
+                        tokio::select! {
+                            closed = timeout(DRAIN_DONE, connection.closed()) => {
+                                if let Ok(error) = closed { return why(&error) }
+                            }
+                            () = entered.rush.notified() => {}
+                        }
                         Reason::Done
                     }
                     Err(reason) => reason,
@@ -300,7 +304,10 @@ impl Link {
                 ending = &mut entered.close => {
                     let Ok(Ending { reason, drain }) = ending else { break Reason::Done };
                     if !is_written && !drain.is_zero() {
-                        let _ = timeout(drain, &mut write).await;
+                        tokio::select! {
+                            _ = timeout(drain, &mut write) => {}
+                            () = entered.rush.notified() => {}
+                        }
                     }
                     break reason;
                 }

@@ -48,6 +48,7 @@ pub(crate) struct Entry {
     address: Option<IpAddr>,
     lanes: Option<[LaneSender; 2]>,
     close: Option<oneshot::Sender<Ending>>,
+    rush: Arc<Notify>,
     gone: oneshot::Receiver<()>,
 }
 
@@ -66,6 +67,8 @@ pub(crate) struct Entered {
     pub(crate) serial: Serial,
     /// Fires when somebody wants the link closed.
     pub(crate) close: oneshot::Receiver<Ending>,
+    /// Fires when the link must not wait any longer for what was queued: another one takes its place.
+    pub(crate) rush: Arc<Notify>,
     /// Dropped when the link is gone and said so.
     pub(crate) gone: oneshot::Sender<()>,
     /// Fires when the link that this one replaces is gone.
@@ -81,9 +84,10 @@ impl Entry {
         }
     }
 
-    /// Asks the link's task to end at once; what was queued is lost.
+    /// Asks the link's task to end at once, also if it was sending its last; what was queued is lost.
     pub(crate) fn cut(&mut self, reason: Reason) {
         self.close(reason, Duration::ZERO);
+        self.rush.notify_one();
     }
 
     /// Whether we dialled it.
@@ -185,6 +189,7 @@ impl Table {
         self.last += 1;
         let (close, close_asked) = oneshot::channel();
         let (gone, is_gone) = oneshot::channel();
+        let rush = Arc::new(Notify::new());
         let entry = Entry {
             serial: self.last,
             is_ours,
@@ -193,6 +198,7 @@ impl Table {
             address,
             lanes: Some(lanes),
             close: Some(close),
+            rush: rush.clone(),
             gone: is_gone,
         };
         let previous = self.links.insert(key, entry).map(|mut old| {
@@ -202,6 +208,7 @@ impl Table {
         Entered {
             serial: self.last,
             close: close_asked,
+            rush,
             gone,
             previous,
         }

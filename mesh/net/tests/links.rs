@@ -402,6 +402,60 @@ async fn a_restarted_peer_replaces_the_link_it_lost() {
     assert_eq!(low.frame().await.1, "back");
 }
 
+/// A peer that links to `to` and is then as good as dead: its sockets stay, nothing of it runs any more.
+fn frozen(seed: u8, to: NodeId, addresses: Vec<SocketAddr>) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _node = runtime.block_on(async {
+            let mut node = Node::start(seed).await;
+            node.net.admit([to].into());
+            node.net.dial(to, Channel::Mesh, addresses);
+            node.up(to).await;
+            node
+        });
+        done.send(()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    is_done.recv().unwrap();
+}
+
+/// A node whose peer died hangs up what is left of the link. The peer, started again, must not wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_peer_does_not_wait_for_the_end_of_its_old_link() {
+    let mut low = Node::start(1).await;
+    low.net.admit([iroh_id(2)].into());
+    let (id, addresses) = (low.id, low.net.addresses());
+    let dial_to = addresses.clone();
+    tokio::task::spawn_blocking(move || frozen(2, id, dial_to))
+        .await
+        .unwrap();
+    low.up(iroh_id(2)).await;
+    low.net.send(
+        iroh_id(2),
+        Channel::Mesh,
+        Lane::Bulk,
+        Bytes::from(vec![0; 1 << 19]),
+    );
+    low.net.hangup(iroh_id(2), Channel::Mesh, Reason::Done);
+
+    let mut again = Node::start(2).await;
+    again.net.admit([low.id].into());
+    again.net.dial(low.id, Channel::Mesh, addresses);
+
+    let up = tokio::time::timeout(Duration::from_secs(3), async {
+        low.down().await;
+        low.up(again.id).await;
+        again.up(low.id).await;
+    });
+    up.await.expect("within the time that the old link may drain");
+}
+
 fn iroh_id(seed: u8) -> NodeId {
     NodeId(*SecretKey::from_bytes(&[seed; 32]).public().as_bytes())
 }
