@@ -86,7 +86,7 @@ impl Config {
             suspicion_max_ms: 2_400,
             late_ms: 250,
             rejoin_ms: 30_000,
-            rejoin_idle_ms: 90_000,
+            rejoin_idle_ms: 180_000,
             rejoin_lonely_ms: 1_000,
             dial_backoff_min_ms: 1_000,
             dial_backoff_max_ms: 60_000,
