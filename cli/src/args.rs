@@ -569,6 +569,9 @@ pub(crate) struct RevokeArgs {
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
+    /// Undo what an operator did from this change on; without it, everything so far stays
+    #[arg(long, value_name = "CHANGE")]
+    pub(crate) since: Option<String>,
 }
 
 #[derive(Args, Debug)]

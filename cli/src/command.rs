@@ -90,7 +90,13 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Status(args) => status::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
-        Verb::Revoke(args) => revoke::run(context, &args.name, args.message.as_deref()).await,
+        Verb::Revoke(args) => {
+            let why = revoke::Why {
+                message: args.message.as_deref(),
+                since: args.since.as_deref(),
+            };
+            revoke::run(context, &args.name, &why).await
+        }
         Verb::Demo(args) => demo::run(context, args).await,
         Verb::Agent(_) | Verb::Completion(_) => Ok(Exit::Done),
     }

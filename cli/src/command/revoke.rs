@@ -1,8 +1,9 @@
 //! `lab revoke`: takes away what was given, to a machine, an operator or a token.
 
+use lab_agent_api::ViewMask;
 use lab_crdt_log::{Body, Revoke, RevokeInvite};
-use lab_crdt_model::AuthorId;
 use lab_crdt_model::view::{InviteView, MemberState, MemberView, OperatorView};
+use lab_crdt_model::{AuthorId, StatementId};
 
 use super::Context;
 use crate::error::{CommandError, Exit};
@@ -10,27 +11,44 @@ use crate::session::{Session, Signer, client_error, shorten};
 use crate::view::picture::Picture;
 use crate::view::token;
 
+/// How far back a change is looked for.
+const HISTORY_COUNT: u32 = 100_000;
+
+/// What a person said about a revocation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Why<'a> {
+    /// For the history.
+    pub(super) message: Option<&'a str>,
+    /// The first change that must not count any more.
+    pub(super) since: Option<&'a str>,
+}
+
 /// Revokes whatever is called `name`.
 pub(super) async fn run(
     context: Context<'_>,
     name: &str,
-    message: Option<&str>,
+    why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
     let session = Session::open(context.global, context.ui).await?;
     let picture = session.picture().await?;
     let (member, operator) = (member(&picture, name), operator(&picture, name));
     match (member, operator, token::find(&picture, name)) {
+        (Some(member), Some(operator), _) if operator.under == member.join => {
+            revoke_laptop(context, &session, &picture, (member, operator), why).await
+        }
         (Some(_), Some(_), _) => {
             let what = format!("`{name}` is a machine and an operator");
             Err(CommandError::new(Exit::NoMatch, "M023", what)
                 .hint(format!("lab node rm {name}"))
                 .hint(format!("lab operator rm {name}")))
         }
-        (Some(member), None, _) => {
-            revoke_machine(context, &session, &picture, member, message).await
+        (Some(_), None, _) | (None, None, Ok(_)) if why.since.is_some() => {
+            let what = "--since goes with an operator: only people make changes that can be undone";
+            Err(CommandError::usage(what).hint("lab operator list"))
         }
+        (Some(member), None, _) => revoke_machine(context, &session, &picture, member, why).await,
         (None, Some(operator), _) => {
-            revoke_operator(context, &session, &picture, operator, message).await
+            revoke_operator(context, &session, &picture, operator, why).await
         }
         (None, None, Ok(invite)) => revoke_token(context, &session, &picture, invite).await,
         (None, None, Err(_)) => {
@@ -48,7 +66,7 @@ pub(super) async fn machine(context: Context<'_>, name: &str) -> Result<Exit, Co
     let session = Session::open(context.global, context.ui).await?;
     let picture = session.picture().await?;
     match member(&picture, name) {
-        Some(member) => revoke_machine(context, &session, &picture, member, None).await,
+        Some(member) => revoke_machine(context, &session, &picture, member, &Why::default()).await,
         None => {
             let found = super::node::find(&picture, name)?;
             let what = format!("{} is declared and never joined", found.name);
@@ -66,7 +84,7 @@ pub(super) async fn person(context: Context<'_>, name: &str) -> Result<Exit, Com
         let what = format!("no operator is called `{name}`");
         return Err(CommandError::new(Exit::NoMatch, "M025", what).hint("lab operator list"));
     };
-    revoke_operator(context, &session, &picture, operator, None).await
+    revoke_operator(context, &session, &picture, operator, &Why::default()).await
 }
 
 /// Revokes a token.
@@ -81,7 +99,7 @@ async fn revoke_machine(
     session: &Session<'_>,
     picture: &Picture,
     member: &MemberView,
-    message: Option<&str>,
+    why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
     let signer = session.signer(&picture.view)?;
     signer.admin_only()?;
@@ -98,7 +116,8 @@ async fn revoke_machine(
             .warn("this is the machine whose agent you are talking to");
     }
     name_typed(context, &member.name)?;
-    revoke_key(session, &signer, member.node.author(), message).await?;
+    let head = newest(session, member.node.author()).await?;
+    end(session, &signer, vec![(member.node.author(), head)], why).await?;
     done(context, &member.name);
     Ok(Exit::Done)
 }
@@ -108,21 +127,20 @@ async fn revoke_operator(
     session: &Session<'_>,
     picture: &Picture,
     operator: &OperatorView,
-    message: Option<&str>,
+    why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
     let signer = session.signer(&picture.view)?;
     signer.admin_only()?;
     let name = &operator.name;
-    context.ui.say(&format!(
-        "{name} can change nothing from here on; what {name} did so far stays."
-    ));
+    let head = last(session, operator, why).await?;
+    context.ui.say(&consequence(name, why));
     if operator.is_admin {
         context
             .ui
             .warn("an admin is revoked only when a second admin agrees, or by the root key");
     }
     name_typed(context, name)?;
-    revoke_key(session, &signer, operator.key, message).await?;
+    end(session, &signer, vec![(operator.key, head)], why).await?;
     done(context, name);
     Ok(Exit::Done)
 }
@@ -159,23 +177,101 @@ async fn revoke_token(
     Ok(Exit::Done)
 }
 
-/// Ends a key at the newest statement known here, so that everything it said so far still counts.
-async fn revoke_key(
+/// Revokes a laptop: the device and the key of its person.
+async fn revoke_laptop(
+    context: Context<'_>,
     session: &Session<'_>,
-    signer: &Signer,
-    key: AuthorId,
-    message: Option<&str>,
-) -> Result<(), CommandError> {
+    picture: &Picture,
+    (member, operator): (&MemberView, &OperatorView),
+    why: &Why<'_>,
+) -> Result<Exit, CommandError> {
+    let signer = session.signer(&picture.view)?;
+    signer.admin_only()?;
+    let name = &member.name;
+    let head = last(session, operator, why).await?;
+    context.ui.say(&consequence(name, why));
+    context
+        .ui
+        .say(&format!("The device {name} is no longer part of the mesh."));
+    name_typed(context, name)?;
+    let device = member.node.author();
+    let keys = vec![
+        (operator.key, head),
+        (device, newest(session, device).await?),
+    ];
+    end(session, &signer, keys, why).await?;
+    done(context, name);
+    Ok(Exit::Done)
+}
+
+fn consequence(name: &str, why: &Why<'_>) -> String {
+    match why.since {
+        None => format!("{name} can change nothing from here on; what {name} did so far stays."),
+        Some(since) => {
+            format!(
+                "{name} can change nothing from here on; what {name} did from {since} on is undone."
+            )
+        }
+    }
+}
+
+/// The last change of an operator that still counts.
+async fn last(
+    session: &Session<'_>,
+    operator: &OperatorView,
+    why: &Why<'_>,
+) -> Result<Option<StatementId>, CommandError> {
+    let Some(since) = why.since else {
+        return newest(session, operator.key).await;
+    };
+    let view = session
+        .view(ViewMask::default().with_history(HISTORY_COUNT))
+        .await?;
+    let own: Vec<_> = view
+        .history
+        .iter()
+        .filter(|c| c.author == operator.key)
+        .collect();
+    let is_meant = |id: &StatementId| id.to_string() == since || id.short() == since;
+    match own.iter().position(|c| is_meant(&c.id)) {
+        Some(at) => Ok(own.get(at + 1).map(|c| c.id)),
+        None => {
+            let what = format!("{} made no change called `{since}`", operator.name);
+            Err(CommandError::new(Exit::NoMatch, "M027", what)
+                .hint("lab history shows who changed what"))
+        }
+    }
+}
+
+/// The newest statement of a key known here: everything it said so far still counts.
+async fn newest(session: &Session<'_>, key: AuthorId) -> Result<Option<StatementId>, CommandError> {
     let tail = session
         .client
         .prepare(key)
         .await
         .map_err(|error| client_error(&error))?;
-    let head = (tail.seq > 0).then_some(tail.prev);
-    let reason = shorten(message.unwrap_or_default()).to_owned();
-    session
-        .submit(signer, vec![Body::Revoke(Revoke { key, head, reason })])
-        .await?;
+    Ok((tail.seq > 0).then_some(tail.prev))
+}
+
+/// Ends keys, each at the last statement that still counts.
+async fn end(
+    session: &Session<'_>,
+    signer: &Signer,
+    keys: Vec<(AuthorId, Option<StatementId>)>,
+    why: &Why<'_>,
+) -> Result<(), CommandError> {
+    let reason = shorten(why.message.unwrap_or_default()).to_owned();
+    let bodies = keys
+        .into_iter()
+        .map(|(key, head)| {
+            Body::Revoke(Revoke {
+                key,
+                head,
+                reason: reason.clone(),
+            })
+        })
+        .collect();
+    session.submit(signer, bodies).await?;
     Ok(())
 }
 

@@ -295,7 +295,10 @@ pub(crate) fn resolve(log: &Log) -> Authority {
             else {
                 continue;
             };
-            if m.state == MemberState::Member && !out.grants.contains_key(&m.join) {
+            // A laptop that was revoked together with its operator key: the cut of that key says what still counts.
+            let was_revoked = m.is_revoked_member && out.revoked.contains(&key);
+            let may = m.state == MemberState::Member || was_revoked;
+            if may && !out.grants.contains_key(&m.join) {
                 // A laptop does not outlive the grant of the operator who let it in.
                 let issuer = m.invite.and_then(|i| out.grants.get(&log.acts_under(&i)?));
                 let not_after = [m.not_after, issuer.and_then(|g| g.not_after)]
@@ -458,6 +461,8 @@ struct Candidate {
     name: String,
     role: Role,
     state: MemberState,
+    /// It was a full member when it was revoked.
+    is_revoked_member: bool,
     labels: Vec<Label>,
     join: StatementId,
     joined_at: Hlc,
@@ -578,6 +583,7 @@ fn members(
                 .unwrap_or_else(|| format!("n-{}", node.short())),
             role: invite.role,
             state,
+            is_revoked_member: false,
             labels: invite.labels.clone(),
             join: *id,
             joined_at: s.hlc,
@@ -591,6 +597,7 @@ fn members(
     }
     for (node, m) in &mut all {
         if out.revoked.contains(&node.author()) {
+            m.is_revoked_member = m.state == MemberState::Member;
             m.state = MemberState::Revoked;
         }
     }
@@ -636,6 +643,7 @@ fn admitted(s: &Statement, admit: &Admit) -> Candidate {
         name: admit.name.clone(),
         role: admit.role,
         state: MemberState::Member,
+        is_revoked_member: false,
         labels: admit.labels.clone(),
         join: s.id,
         joined_at: s.hlc,

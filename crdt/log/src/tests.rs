@@ -458,6 +458,42 @@ fn a_laptop_joins_as_an_operator_with_the_rights_of_its_token() {
 }
 
 #[test]
+fn what_a_laptop_said_before_it_was_revoked_still_counts() {
+    let mut w = World::new();
+    let mut log = w.replica();
+    let first = w.with_first_node(&mut log);
+    let (keys, mut invite) = w.invite(9, "ana-laptop");
+    invite.role = Role::Laptop;
+    invite.rights = Rights::CONFIG;
+    invite.scope = vec![String::new()];
+    invite.lease_ms = 60_000;
+    let invite = w.admin_says(&mut log, Body::Invite(invite));
+    let (device, operator) = (key(70), key(71));
+    let join = w.join(&mut log, &device, &keys, invite, Some(author(&operator)));
+    w.witness(&mut log, &first, join);
+    let before = w.say(&mut log, &operator, join, set("on/all/params/x", 1));
+    let after = w.say(&mut log, &operator, join, set("on/all/params/x", 666));
+
+    let cut = |key: &SigningKey, head| {
+        Body::Revoke(Revoke {
+            key: author(key),
+            head: Some(head),
+            reason: "lost".into(),
+        })
+    };
+    w.admin_says(&mut log, cut(&operator, before));
+    w.admin_says(&mut log, cut(&device, join));
+
+    let node = NodeId(author(&device).0);
+    assert_eq!(
+        log.authority().roster.members[&node].state,
+        MemberState::Revoked
+    );
+    assert_eq!(log.why_not(&before), None);
+    assert_eq!(log.why_not(&after), Some("its key was revoked"));
+}
+
+#[test]
 fn statements_wait_for_what_they_refer_to() {
     let mut w = World::new();
     let mut source = w.replica();

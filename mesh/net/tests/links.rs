@@ -453,7 +453,8 @@ async fn a_restarted_peer_does_not_wait_for_the_end_of_its_old_link() {
         low.up(again.id).await;
         again.up(low.id).await;
     });
-    up.await.expect("within the time that the old link may drain");
+    up.await
+        .expect("within the time that the old link may drain");
 }
 
 fn iroh_id(seed: u8) -> NodeId {

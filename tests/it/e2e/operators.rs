@@ -568,3 +568,32 @@ fn a_laptop_joins_as_a_replica_with_an_operator_key_of_its_own() {
             && !lab.agents[2].root.join("etc/motd").exists()
     );
 }
+
+/// A key is stolen: one command takes back what the thief did, and nothing that was done before.
+#[test]
+fn a_stolen_key_is_undone_from_a_change_on() {
+    let lab = TestLab::of(2);
+    let bob = lab.operator("bob", &[]);
+    lab.cli_as(&bob, 1, &["label", "add", "role=web", "-t", "n2"])
+        .ok();
+    let stolen = lab
+        .cli_as(&bob, 1, &["label", "rm", "role=web", "-t", "n2"])
+        .said();
+    assert!(!lab.has_label(1, "n2", "role=web"), "{stolen}");
+    lab.cli_as(&bob, 1, &["label", "add", "evil", "-t", "n1"])
+        .ok();
+    lab.until_whole();
+    let history = lab.cli(0, &["history", "-o", "name"]).ok();
+    let change = history.lines().nth(1).unwrap_or_default().to_owned();
+
+    let wrong = lab.cli(0, &["revoke", "bob", "-y", "--since", "nosuch"]);
+    assert!(wrong.ends_with(3).err.contains("error[M027]"));
+    lab.cli(0, &["revoke", "bob", "-y", "--since", &change])
+        .ok();
+
+    lab.until("what bob did before stands again everywhere", SOON, || {
+        (0..2).all(|at| lab.has_label(at, "n2", "role=web") && !lab.has_label(at, "n1", "evil"))
+    });
+    lab.cli_as(&bob, 1, &["label", "add", "more", "-t", "n1"])
+        .ends_with(77);
+}
