@@ -448,7 +448,7 @@ async fn a_restarted_peer_does_not_wait_for_the_end_of_its_old_link() {
     again.net.admit([low.id].into());
     again.net.dial(low.id, Channel::Mesh, addresses);
 
-    let up = tokio::time::timeout(Duration::from_secs(3), async {
+    let up = timeout(Duration::from_secs(3), async {
         low.down().await;
         low.up(again.id).await;
         again.up(low.id).await;
