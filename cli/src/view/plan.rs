@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::effect::{EffectLine, Mark, between};
 use super::history::brief;
 use super::label::Owned;
-use super::machine::Machine;
+use super::machine::{Kind, Machine};
 use super::picture::Picture;
 use super::undone::undone;
 
@@ -98,7 +98,9 @@ impl Plan {
         let mut machines = Vec::new();
         let mut conflicts = Vec::new();
         let mut pending_elsewhere = 0;
-        for machine in &after.machines {
+        // A person's device takes on no config.
+        let fleet = || after.machines.iter().filter(|m| m.kind != Kind::Laptop);
+        for machine in fleet() {
             let Some(plan) = MachinePlan::new(before, after, machine, &mut conflicts) else {
                 continue;
             };
@@ -115,11 +117,7 @@ impl Plan {
         let in_the_way = declared
             .map(|(_, c)| c.conflicts.as_slice())
             .unwrap_or_default();
-        let targets = after
-            .machines
-            .iter()
-            .map(|m| m.name.clone())
-            .filter(|n| is_wanted(n));
+        let targets = fleet().map(|m| m.name.clone()).filter(|n| is_wanted(n));
         Self {
             plan: id(before, changes),
             set: declared.map(|(set, _)| set.to_owned()),
@@ -351,6 +349,21 @@ labels:
         let comparison = compare(&declared, &picture.standing(), &[]);
         let after = picture.with_ops(&comparison.ops());
         Plan::new(picture, &after, Some((declared.set(), &comparison)), None)
+    }
+
+    #[test]
+    fn a_laptop_takes_on_no_config_and_is_in_no_plan() {
+        let mut sample = sample::fleet();
+        for member in &mut sample.view.members {
+            if member.name == "b" {
+                member.role = lab_crdt_model::view::Role::Laptop;
+            }
+        }
+        let text = "lab: 1\nset: homelab\nlabels:\n  all:\n    params: { x: 6 }\n";
+        let plan = plan(&sample.picture(), text);
+        let names: Vec<_> = plan.machines.iter().map(|m| m.name.as_str()).collect();
+        assert!(names.contains(&"a") && !names.contains(&"b"), "{names:?}");
+        assert!(!plan.targets.contains(&"b".to_owned()));
     }
 
     #[test]
