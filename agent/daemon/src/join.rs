@@ -296,13 +296,15 @@ impl Candidate {
             Told::Event(event) => tracing::debug!(?event, "while joining"),
             Told::Dialling { peer, addresses } => {
                 let places: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-                let places = if places.is_empty() {
-                    "the local network".to_owned()
+                let place = if places.is_empty() {
+                    String::new()
                 } else {
-                    places.join(", ")
+                    format!(" at {}", places.join(", "))
                 };
-                progress(format!("asking {} at {places}", peer.short()));
+                progress(format!("asking {}{place}", peer.short()));
             }
+            // Another member that has not heard of the join yet: nothing that a person should act on.
+            Told::DialFailed { why, .. } if why.contains("not a member") => {}
             Told::DialFailed { peer, why } => {
                 self.last = format!("{} could not be reached: {why}", peer.short());
                 progress(self.last.clone());
