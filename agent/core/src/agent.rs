@@ -120,6 +120,8 @@ struct Member {
     submitting: bool,
     queued: VecDeque<(CommandId, Command)>,
     fork_count: usize,
+    /// Someone said anew where it can be dialled.
+    is_roster_stale: bool,
 }
 
 /// Writes under way, and what may happen only after them.
@@ -282,6 +284,7 @@ impl Agent {
             submitting: false,
             queued: VecDeque::new(),
             fork_count: 0,
+            is_roster_stale: false,
         })
     }
 
@@ -513,6 +516,7 @@ impl Member {
     }
 
     fn refresh_roster(&mut self, now: Now) {
+        self.is_roster_stale = false;
         let mut members = BTreeMap::new();
         for node in &self.admitted {
             let mut issues = Vec::new();

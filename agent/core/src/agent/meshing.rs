@@ -194,7 +194,8 @@ impl Agent {
         if section == Section::Beacon {
             m.mesh
                 .handle(self.now, MeshInput::Beacon { node, counter: seq });
-            m.refresh_roster(self.now);
+            // A cold pull brings the beacons of everyone in one turn: the roster is told once, at its end.
+            m.is_roster_stale = true;
         }
         self.outbox
             .push_back(Output::Tell(Event::ReportArrived { node }));

@@ -131,6 +131,9 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return false;
         };
+        if m.is_roster_stale {
+            m.refresh_roster(now);
+        }
         m.mesh.handle(
             now,
             MeshInput::Digests {
