@@ -15,6 +15,8 @@ pub mod issue;
 pub mod label;
 pub mod limit;
 pub mod link;
+pub mod mark;
+pub mod mutant;
 pub mod path;
 pub mod report;
 pub mod span;
