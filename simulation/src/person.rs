@@ -75,19 +75,23 @@ impl Person {
         out
     }
 
-    /// Says something at a node; the answer comes within the same virtual moments.
+    /// Says something at a node and waits for the answer.
     pub fn say(&self, world: &mut World, node: usize, body: Body) -> Reply {
-        match world.ask(
-            node,
-            Command::Prepare {
-                author: self.author(),
-            },
-        ) {
+        self.say_with(world, node, body).0
+    }
+
+    /// The same, with the statements that were signed.
+    pub fn say_with(&self, world: &mut World, node: usize, body: Body) -> (Reply, Vec<Bytes>) {
+        let author = self.author();
+        match world.ask(node, Command::Prepare { author }) {
             Reply::Prepared(prepared) => {
                 let statements = self.sign(&prepared, world.wall(node), body);
-                world.ask(node, Command::Submit { statements })
+                let command = Command::Submit {
+                    statements: statements.clone(),
+                };
+                (world.ask(node, command), statements)
             }
-            other => other,
+            other => (other, Vec::new()),
         }
     }
 

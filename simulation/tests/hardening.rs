@@ -237,7 +237,7 @@ fn revoking_the_key_that_admitted_the_fleet_evicts_nobody() {
     w.grow(3);
     let admin = w.admin.clone();
     admin.set(&mut w, 0, "on/all/params/x", Value::Int(1));
-    assert!(w.run_until(10_000, World::are_equal));
+    assert!(w.run_until(10_000, |w| w.are_equal()));
     let Reply::Prepared(tail) = w.ask(
         0,
         Command::Prepare {

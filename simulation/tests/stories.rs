@@ -4,6 +4,7 @@ use lab_agent_core::{Event, Reply, ViewMask};
 use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::view::{Liveness, Role};
 use lab_crdt_model::{AuthorId, NodeId, Value};
+use lab_simulation::disk::DiskFault;
 use lab_simulation::{Person, World};
 
 fn text(t: &str) -> Value {
@@ -39,15 +40,14 @@ fn every_node_takes_on_the_files_of_its_labels() {
     );
     admin.set(&mut w, 2, "label/n1/role=web", Value::Bool(true));
     assert!(w.run_until(5_000, |w| {
-        w.disk(1)
-            .files
+        w.files(1)
             .get("/etc/motd")
             .is_some_and(|c| c == b"hello n1")
     }));
-    assert!(w.disk(2).files.is_empty());
+    assert!(w.files(2).is_empty());
 
     admin.set(&mut w, 1, "label/n1/role=web", Value::Bool(false));
-    assert!(w.run_until(5_000, |w| w.disk(1).files.is_empty()));
+    assert!(w.run_until(5_000, |w| w.files(1).is_empty()));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn edits_on_both_sides_of_a_partition_are_all_there_after_it_heals() {
         under: ids[0],
         ..bob
     };
-    assert!(w.run_until(5_000, World::are_equal));
+    assert!(w.run_until(5_000, |w| w.are_equal()));
 
     w.partition(&[0, 1, 2], &[3, 4, 5]);
     w.run_for(60_000);
@@ -86,7 +86,7 @@ fn edits_on_both_sides_of_a_partition_are_all_there_after_it_heals() {
     w.heal();
 
     assert!(
-        w.run_until(60_000, World::are_equal),
+        w.run_until(60_000, |w| w.are_equal()),
         "not whole within 60 s"
     );
     for node in 0..6 {
@@ -154,7 +154,7 @@ fn a_node_that_was_off_for_hours_of_edits_catches_up() {
         );
     }
     w.start(3);
-    assert!(w.run_until(60_000, World::are_equal));
+    assert!(w.run_until(60_000, |w| w.are_equal()));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_full_disk_refuses_edits_and_loses_nothing() {
     let mut w = World::found(6);
     w.grow(2);
     let admin = w.admin.clone();
-    w.disk(1).is_full = true;
+    w.apply_disk(1, &DiskFault::Full { bytes: 0 });
     let reply = admin.set(&mut w, 1, "on/all/params/x", Value::Int(1));
     assert!(
         matches!(&reply, Reply::Refused { code: "M011", why } if why.contains("no space")),
@@ -173,7 +173,7 @@ fn a_full_disk_refuses_edits_and_loses_nothing() {
     // Edits of others still arrive and count; they are made durable once there is room again.
     admin.set(&mut w, 0, "on/all/params/y", Value::Int(2));
     assert!(w.run_until(5_000, |w| w.value(1, "on/all/params/y").is_some()));
-    w.disk(1).is_full = false;
+    w.apply_disk(1, &DiskFault::Heal);
     w.run_for(5_000);
     w.partition(&[0], &[1]);
     w.kill(1);
@@ -271,11 +271,7 @@ fn statements_of_nodes_strangers_and_revoked_operators_change_nothing_anywhere()
         Value::Int(666)
     )));
     let mut node = Person::new(0, admin.under, "n1");
-    node.key = ed25519_dalek::SigningKey::from_bytes(&{
-        let mut secret = [7; 32];
-        secret[..8].copy_from_slice(&2u64.to_be_bytes());
-        secret
-    });
+    node.key = ed25519_dalek::SigningKey::from_bytes(&w.secret(1));
     assert_eq!(NodeId(node.author().0), w.id(1));
     assert!(refused(node.set(
         &mut w,
@@ -292,7 +288,7 @@ fn statements_of_nodes_strangers_and_revoked_operators_change_nothing_anywhere()
             reason: "gone".into(),
         }),
     );
-    assert!(w.run_until(5_000, World::are_equal));
+    assert!(w.run_until(5_000, |w| w.are_equal()));
     assert!(refused(bob.set(
         &mut w,
         0,
@@ -416,7 +412,13 @@ mod an_oracle_fails_when_it_should {
         w.grow(2);
         let admin = w.admin.clone();
         w.partition(&[0], &[1]);
-        w.disk(1).is_lying = true;
+        w.apply_disk(
+            1,
+            &DiskFault::LyingFsync {
+                per_mille: 1000,
+                epochs: 1_000_000,
+            },
+        );
         assert!(matches!(
             admin.set(&mut w, 1, "on/all/params/x", Value::Int(7)),
             Reply::Submitted { .. }
@@ -424,7 +426,7 @@ mod an_oracle_fails_when_it_should {
         w.kill(1);
         // Until what was under way has died with its link.
         w.run_for(20_000);
-        w.disk(1).is_lying = false;
+        w.apply_disk(1, &DiskFault::Heal);
         w.start(1);
         w.heal();
         assert!(!w.run_until(60_000, |w| w.are_equal()
@@ -438,14 +440,14 @@ mod an_oracle_fails_when_it_should {
         config.mesh.rejoin_ms = 14_400_000;
         config.mesh.rejoin_idle_ms = 14_400_000;
         let heals = |config: Config| {
-            let mut w = World::found_with(201, config);
+            let mut w = World::found_as(201, config);
             w.grow(12);
             let admin = w.admin.clone();
             w.partition(&[0, 1, 2, 3, 4, 5], &[6, 7, 8, 9, 10, 11]);
             w.run_for(1_800_000);
             admin.set(&mut w, 0, "on/all/params/x", Value::Int(1));
             w.heal();
-            w.run_until(60_000, World::are_equal)
+            w.run_until(60_000, |w| w.are_equal())
         };
         assert!(
             !heals(config.clone()),

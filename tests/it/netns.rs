@@ -6,4 +6,5 @@
 mod disk;
 mod lan;
 mod network;
+mod router;
 mod storm;

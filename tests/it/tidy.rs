@@ -5,7 +5,10 @@ use std::fs;
 use crate::source;
 
 /// Crates whose name does not follow from their folder, as `(folder, name)`.
-const NAMED_OTHERWISE: &[(&str, &str)] = &[("tests/fuzz", "lab-fuzz")];
+const NAMED_OTHERWISE: &[(&str, &str)] = &[
+    ("tests/fuzz", "lab-fuzz"),
+    ("tests/bench/simulators", "lab-simulators"),
+];
 /// File names that say nothing.
 const BANNED_STEMS: &[&str] = &[
     "utils",

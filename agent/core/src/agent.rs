@@ -1,6 +1,7 @@
 //! The agent: routes inputs to its parts and owns the outbox. Decides nothing that a part could decide.
 
 mod asked;
+mod figures;
 mod joining;
 mod meshing;
 mod settling;
@@ -8,14 +9,15 @@ mod storing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lab_crdt_log::{Outcome, SignedRoot, sync};
+use lab_crdt_log::{Authority, Outcome, SignedRoot, step_key, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::PeerView;
-use lab_crdt_model::{Hlc, MeshId, Mono, NodeId, Now, Wall};
+use lab_crdt_model::{Hlc, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -27,7 +29,7 @@ use crate::input::{EffectResult, Input, LinkState};
 use crate::join::{Joiner, JoinerWish, Sponsoring, Word, witness_asked};
 use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
-use crate::replica::{Replica, put, register_key};
+use crate::replica::{Replica, Taken, put, register_key};
 use crate::report::Reporter;
 
 /// A pushed payload starts with what it is.
@@ -43,6 +45,8 @@ const WANTED_MAX: usize = 64;
 /// Beacons of a mesh of this many nodes come at the configured rate; in larger ones, each node slows down.
 const BEACON_NODES: u64 = 12;
 const BEACON_MS_MAX: u64 = 3_600_000;
+/// Who said a beacon so shortly before it starts was hardly missed, milliseconds.
+const UNNOTICED_MS: u64 = 4_000;
 /// At most one beacon on demand (suspicion, new addresses) in this time.
 const BEACON_MS_MIN: u64 = 1_000;
 /// How far ahead of this node's clock a stamp may be that is handed on to the next author. Beyond it a clock is wrong
@@ -52,6 +56,8 @@ const STAMP_AHEAD_MS_MAX: u64 = 5 * 60_000;
 const NEWS_MS_MIN: u64 = 20;
 const NEWS_MS_PER_NODE: u64 = 10;
 const NEWS_MS_MAX: u64 = 30_000;
+/// Most addresses that one dial tries.
+const DIAL_ADDRESSES_MAX: usize = 8;
 const QUEUED_COMMANDS_MAX: usize = 256;
 
 /// When the agent wants to be woken, and what for.
@@ -106,7 +112,8 @@ struct Member {
     /// Whom a newcomer may talk to until it can tell members by itself.
     sponsors: BTreeMap<NodeId, Vec<SocketAddr>>,
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
-    admitted: BTreeSet<NodeId>,
+    /// Who may hold a mesh link; this node as well.
+    admitted: Arc<BTreeSet<NodeId>>,
     was_joined: bool,
     joined_told: bool,
     beacon_at: Mono,
@@ -115,13 +122,17 @@ struct Member {
     tidy_at: Mono,
     /// When the next lease of a member ends, so that the gate closes then.
     lease_at: Option<Mono>,
+    /// What `admitted` follows from: the authority, and how many leases are over.
+    gate_of: Option<(Arc<Authority>, usize)>,
+    /// A report was taken in of someone who is not in `admitted`.
+    has_odd_reports: bool,
+    /// What the mesh was told last of what the replica holds.
+    told_digests: Option<[[u8; 32]; 2]>,
     broadcasts: Vec<Bytes>,
     /// A submission that is being made durable; later ones wait.
     submitting: bool,
     queued: VecDeque<(CommandId, Command)>,
     fork_count: usize,
-    /// Someone said anew where it can be dialled.
-    is_roster_stale: bool,
 }
 
 /// Writes under way, and what may happen only after them.
@@ -212,16 +223,8 @@ impl Agent {
                     facts: None,
                 }));
             }
-            Boot::Stored { mut tables } => {
-                let meta: BTreeMap<_, _> = tables
-                    .remove(&Table::Meta)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .collect();
-                let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
-                let member = agent.member(SignedRoot::decode(root)?, &meta, &mut tables)?;
-                agent.stage = Stage::Member(Box::new(member));
-            }
+            Boot::Stored { tables } => agent.boot_stored(None, tables)?,
+            Boot::Imaged { image, tables } => agent.boot_stored(Some(&image), tables)?,
         }
         let id = agent.effect_id();
         agent.facts_effect = Some(id);
@@ -233,15 +236,30 @@ impl Agent {
         Ok(agent)
     }
 
+    fn boot_stored(
+        &mut self,
+        image: Option<&Arc<Tables>>,
+        mut tables: Tables,
+    ) -> Result<(), BootError> {
+        let of_all = image.and_then(|image| image.get(&Table::Meta));
+        let own = tables.remove(&Table::Meta).unwrap_or_default();
+        let meta: BTreeMap<_, _> = of_all.into_iter().flatten().cloned().chain(own).collect();
+        let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
+        let member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
+        self.stage = Stage::Member(Box::new(member));
+        Ok(())
+    }
+
     fn member(
         &mut self,
         root: SignedRoot,
         meta: &BTreeMap<Vec<u8>, Vec<u8>>,
+        image: Option<&Arc<Tables>>,
         tables: &mut Tables,
     ) -> Result<Member, BootError> {
         let now = self.now;
-        let mut replica = Replica::new(root)?;
-        replica.restore(tables);
+        let mut replica = Replica::new(root, &self.config.memo)?;
+        replica.restore(image, tables);
         let decode = |bytes: &Vec<u8>| postcard::from_bytes::<Vec<SocketAddr>>(bytes).ok();
         let known_addresses = tables
             .remove(&Table::Addresses)
@@ -257,10 +275,30 @@ impl Agent {
             .unwrap_or_default();
         let mut reporter =
             Reporter::new(meta.get(META_SEQ).map(Vec::as_slice), self.rng.next_u64());
-        for (register, _) in replica.registers.of(&self.keys.node()) {
+        for register in replica.registers.of(&self.keys.node()) {
             reporter.saw_own(register.seq);
         }
+        let me = self.keys.node();
+        let mut issues = Vec::new();
+        let facts = present::body(&replica, &me, Section::Facts, &mut issues);
+        let status = present::body(&replica, &me, Section::Status, &mut issues);
+        reporter.remember(facts, status);
         let converge = Converge::new(meta, &mut reporter.status, now.mono);
+        // All at once, and every node would hear of every other in the same moment; and who was away so shortly that
+        // nobody noticed need not say anything out of turn. Who was missed all the same hears that from its peers.
+        let said = present::body::<Beacon>(&replica, &me, Section::Beacon, &mut issues);
+        let is_fresh = said.as_ref().is_some_and(|b| {
+            let age = now.wall.0.checked_sub(b.wall.0);
+            b.version == self.config.version && age.is_some_and(|ms| ms < UNNOTICED_MS)
+        });
+        // Others, and they are said at once.
+        reporter.addresses = said.map(|b| b.addresses).unwrap_or_default();
+        let spread = match replica.log.authority().roster.members.len() as u64 {
+            0..=BEACON_NODES => 0,
+            nodes if is_fresh => beacon_period(self.config.beacon_ms, nodes),
+            nodes => (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX),
+        };
+        let wait = self.rng.next_u64() % (spread + 1);
         let mut mesh_seed = [0; 32];
         self.rng.fill_bytes(&mut mesh_seed);
         let mesh = Mesh::new(self.keys.node(), self.config.mesh.clone(), mesh_seed, now);
@@ -272,19 +310,21 @@ impl Agent {
             sponsoring: Sponsoring::default(),
             sponsors,
             known_addresses,
-            admitted: BTreeSet::new(),
+            admitted: Arc::default(),
             was_joined: false,
             joined_told: false,
-            beacon_at: now.mono,
+            beacon_at: now.mono.plus_ms(wait),
             last_beacon: Mono::default(),
             news_at: None,
             tidy_at: now.mono.plus_ms(TIDY_MS),
             lease_at: None,
+            gate_of: None,
+            has_odd_reports: false,
+            told_digests: None,
             broadcasts: Vec::new(),
             submitting: false,
             queued: VecDeque::new(),
             fork_count: 0,
-            is_roster_stale: false,
         })
     }
 
@@ -301,18 +341,10 @@ impl Agent {
         }
     }
 
-    /// Digests of statements and registers, for harnesses and metrics.
-    pub fn digests(&self) -> Option<([u8; 32], [u8; 32])> {
-        match &self.stage {
-            Stage::Member(m) => Some((m.replica.log.digest(), m.replica.registers.digest())),
-            Stage::Joining(_) => None,
-        }
-    }
-
     /// The mesh as seen from here.
     pub fn peers(&self) -> Vec<PeerView> {
         match &self.stage {
-            Stage::Member(member) => member.mesh.peers(self.now),
+            Stage::Member(member) => member.peers(self.now),
             Stage::Joining(_) => Vec::new(),
         }
     }
@@ -324,6 +356,10 @@ impl Agent {
             wall: now.wall,
         };
         let is_wake = matches!(input, Input::Wake);
+        if mutant!("M35") {
+            #[expect(clippy::disallowed_methods, reason = "a seeded bug")]
+            let _now = std::time::Instant::now();
+        }
         match input {
             Input::Frame {
                 from,
@@ -424,7 +460,7 @@ impl Agent {
             uptime_ms: self.now.mono.ms_since(self.started),
             version: &self.config.version,
             peers: if mask.reports {
-                member.mesh.peers(self.now)
+                member.peers(self.now)
             } else {
                 Vec::new()
             },
@@ -442,7 +478,7 @@ impl Agent {
             EffectResult::Facts(facts) if self.facts_effect == Some(id) => {
                 self.facts_effect = None;
                 match &mut self.stage {
-                    Stage::Member(m) => m.reporter.facts = Some(facts.clone()),
+                    Stage::Member(m) => m.reporter.set_facts(Some(facts.clone())),
                     Stage::Joining(j) => j.facts = Some(facts.clone()),
                 }
             }
@@ -481,9 +517,18 @@ impl Agent {
 
 /// The newest stamp seen, as far as it can be believed.
 pub(crate) fn sane_stamp(seen: Hlc, wall: Wall) -> Hlc {
+    sometimes!(
+        seen > Hlc::from_wall(wall),
+        "a stamp is ahead of the clock of this node"
+    );
     seen.min(Hlc::from_wall(Wall(
         wall.0.saturating_add(STAMP_AHEAD_MS_MAX),
     )))
+}
+
+/// Time between two beacons of a node in a mesh of so many.
+fn beacon_period(beacon_ms: u64, nodes: u64) -> u64 {
+    (beacon_ms * nodes.div_ceil(BEACON_NODES).max(1)).min(BEACON_MS_MAX)
 }
 
 fn push(what: u8, bytes: &[u8]) -> Bytes {
@@ -492,63 +537,93 @@ fn push(what: u8, bytes: &[u8]) -> Bytes {
 
 impl Member {
     /// Who may hold a mesh link.
-    fn gate(&mut self, me: &NodeId, now: Now) -> BTreeSet<NodeId> {
-        let roster = &self.replica.log.authority().roster;
-        let mut admit: BTreeSet<NodeId> = roster
-            .members
-            .values()
-            .filter(|m| m.is_admitted_at(now.wall))
-            .map(|m| m.node)
-            .collect();
-        let ends = roster
-            .members
-            .values()
-            .filter(|m| m.is_admitted_at(now.wall))
-            .filter_map(|m| m.not_after);
-        self.lease_at = ends
-            .min()
+    fn gate(&mut self, me: &NodeId, now: Now) -> Arc<BTreeSet<NodeId>> {
+        let name = self.replica.log.name().unwrap_or_default();
+        let authority = Arc::clone(self.replica.log.shared_authority());
+        let roster = &authority.roster;
+        let over = roster.leases_over(now.wall);
+        self.lease_at = roster
+            .lease_ends
+            .get(over)
             .map(|end| now.mono.plus_ms(end.0.saturating_sub(now.wall.0) + 1));
-        if !admit.contains(me) {
-            admit.extend(self.sponsors.keys());
+        let is_same = self
+            .gate_of
+            .as_ref()
+            .is_some_and(|(a, n)| Arc::ptr_eq(a, &authority) && *n == over);
+        if is_same && self.admitted.contains(me) {
+            return Arc::clone(&self.admitted);
         }
-        admit.remove(me);
+        let mut admit = self.replica.log.memo().step(
+            || step_key("gate", &[&name, &(over as u64).to_le_bytes()]),
+            || {
+                let members = roster.members.values();
+                let admitted = members.filter(|m| m.is_admitted_at(now.wall));
+                admitted.map(|m| m.node).collect::<BTreeSet<NodeId>>()
+            },
+            |admitted| 50 * admitted.len(),
+            PartialEq::eq,
+        );
+        if !admit.contains(me) && !self.sponsors.is_empty() {
+            Arc::make_mut(&mut admit).extend(self.sponsors.keys());
+        }
+        self.gate_of = Some((authority, over));
         admit
     }
 
-    fn refresh_roster(&mut self, now: Now) {
-        self.is_roster_stale = false;
-        let mut members = BTreeMap::new();
-        for node in &self.admitted {
-            let mut issues = Vec::new();
-            let beacon = present::body::<Beacon>(&self.replica, node, Section::Beacon, &mut issues);
-            let mut addresses = beacon.map(|(b, _)| b.addresses).unwrap_or_default();
-            for known in [self.known_addresses.get(node), self.sponsors.get(node)]
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                if !addresses.contains(known) {
-                    addresses.push(*known);
-                }
-            }
-            addresses.truncate(8);
-            members.insert(*node, addresses);
-        }
-        self.mesh.handle(now, MeshInput::Roster { members });
+    /// How many members there are, with this node.
+    fn member_count(&self, me: &NodeId) -> u64 {
+        self.admitted.len() as u64 + u64::from(!self.admitted.contains(me))
     }
 
-    fn drop_reports_of_strangers(&mut self, now: Now) -> Vec<Vec<u8>> {
-        let members = &self.replica.log.authority_as_resolved().roster.members;
-        let keep = |node: &NodeId| {
-            members
-                .get(node)
-                .is_some_and(|m| m.is_admitted_at(now.wall))
-        };
-        self.replica
-            .registers
-            .retain(keep)
+    /// Where a peer may be, best first: where it was reached last, where it was found, what it says itself, where it
+    /// was reached earlier, what a sponsor said.
+    fn addresses_of(&self, node: &NodeId, found: &[SocketAddr]) -> Vec<SocketAddr> {
+        let book = self
+            .known_addresses
+            .get(node)
+            .map_or(&[][..], Vec::as_slice);
+        let beacon = self
+            .replica
+            .beacon(node)
+            .map(|b| b.addresses)
+            .unwrap_or_default();
+        let sponsor = self.sponsors.get(node).map_or(&[][..], Vec::as_slice);
+        let mut out: Vec<SocketAddr> = Vec::new();
+        for address in book
             .iter()
-            .map(|(node, section)| register_key(node, *section))
-            .collect()
+            .take(1)
+            .chain(found)
+            .chain(&beacon)
+            .chain(book)
+            .chain(sponsor)
+        {
+            if out.len() < DIAL_ADDRESSES_MAX && !out.contains(address) {
+                out.push(*address);
+            }
+        }
+        out
+    }
+
+    /// Every other member as this node sees it.
+    fn peers(&self, now: Now) -> Vec<PeerView> {
+        let mut peers = self.mesh.peers(now);
+        for peer in peers.iter_mut().filter(|p| p.address.is_none()) {
+            peer.address = self.addresses_of(&peer.node, &[]).first().copied();
+        }
+        peers
+    }
+
+    fn tell_digests(&mut self, now: Now) {
+        let (statements, registers) = (self.replica.log.digest(), self.replica.registers.digest());
+        if self.told_digests != Some([statements, registers]) {
+            self.told_digests = Some([statements, registers]);
+            self.mesh.handle(
+                now,
+                MeshInput::Digests {
+                    statements,
+                    registers,
+                },
+            );
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! What an agent is started with.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use curve25519_dalek::MontgomeryPoint;
 use ed25519_dalek::SigningKey;
+use lab_crdt_log::Memo;
 use lab_crdt_model::store::{Table, Tables};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::{AuthorId, NodeId};
@@ -21,6 +23,8 @@ pub struct Config {
     pub beacon_ms: u64,
     /// Time between two checks that the machine still is as wanted, milliseconds.
     pub converge_ms: u64,
+    /// What agents of one process compute together; a daemon has none.
+    pub memo: Memo,
 }
 
 impl Config {
@@ -31,6 +35,7 @@ impl Config {
             version: version.to_owned(),
             beacon_ms: 30_000,
             converge_ms: 60_000,
+            memo: Memo::none(),
         }
     }
 }
@@ -73,6 +78,14 @@ pub enum Boot {
     /// From what the store holds. Records whose checksum failed are left out by the store.
     Stored {
         /// Every table but the quarantine.
+        tables: Tables,
+    },
+    /// From what the store holds on top of an image that many stores were made from. As if every record of the image
+    /// that has no newer one in `tables` were in the store; it is read once for all agents that have it.
+    Imaged {
+        /// Statements and registers, and whatever else all have.
+        image: Arc<Tables>,
+        /// What this store has beside it.
         tables: Tables,
     },
     /// With a token, into a mesh that is not known yet.

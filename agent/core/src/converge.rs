@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use lab_crdt_config::{Intent, NodeFacts, Standing, files, read};
-use lab_crdt_doc::Document;
-use lab_crdt_log::{Authority, Log};
+use lab_crdt_doc::{Candidate, Document};
+use lab_crdt_log::{Authority, step_key};
 use lab_crdt_model::report::{ResourceReport, ResourceState, Status};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{Field, Label, Mono, NodeId, Path, Wall};
+use lab_crdt_model::{Field, Label, Mono, NodeId, Path, Wall, mutant, reached, sometimes};
+use lab_crdt_selector::Fleet;
 
 use crate::boot::{META_APPLIED, META_FILES};
 use crate::input::FileOutcome;
 use crate::output::{Effect, FileOwned, FileWanted};
-use crate::replica::put;
+use crate::replica::{Replica, put};
 use crate::resolve::{NodeConfig, concerns, config_of, fleet_of, needs_fleet};
 
 const RESOURCES_MAX: usize = 100;
@@ -29,6 +30,8 @@ struct Identity {
 pub(crate) struct Converge {
     identity: Option<Identity>,
     config: Option<NodeConfig>,
+    /// Its hash.
+    desired: Option<[u8; 32]>,
     wanted: Vec<FileWanted>,
     unrendered: Vec<ResourceReport>,
     /// Files that we wrote, or were about to write when the agent stopped.
@@ -69,6 +72,7 @@ impl Converge {
         Self {
             identity: None,
             config: None,
+            desired: None,
             wanted: Vec::new(),
             unrendered: Vec::new(),
             owned,
@@ -82,12 +86,11 @@ impl Converge {
     pub(crate) fn refresh(
         &mut self,
         me: &NodeId,
-        log: &Log,
-        document: &Document,
+        replica: &mut Replica,
         touched: Option<&[Path]>,
         now: Wall,
     ) {
-        let authority = log.authority_as_resolved();
+        let authority = replica.log.authority_as_resolved();
         let identity = authority
             .roster
             .members
@@ -99,15 +102,23 @@ impl Converge {
             });
         let is_same = identity == self.identity;
         let Some(identity) = identity else {
+            sometimes!(
+                self.identity.is_some(),
+                "a machine is no longer one of the mesh"
+            );
             // Not (or no longer) a machine of this mesh: what it was made to be stays.
             self.identity = None;
             return;
         };
-        let matters = touched.is_none_or(|paths| paths.iter().any(|p| concerns(p, &identity.name)));
+        let is_blind = |p: &Path| mutant!("M62") && p.segments().next() != Some("on".into());
+        let matters = touched.is_none_or(|paths| {
+            let mut paths = paths.iter();
+            paths.any(|p| concerns(p, &identity.name) && !is_blind(p))
+        });
         if is_same && !matters && self.config.is_some() {
             return;
         }
-        let config = resolve(&identity, authority, document);
+        let config = resolve(&identity, replica);
         self.identity = Some(identity);
         self.take(config);
     }
@@ -146,6 +157,7 @@ impl Converge {
         }));
         if self.config.as_ref() != Some(&config) {
             self.is_dirty = true;
+            self.desired = Some(config.effective.hash());
         }
         self.config = Some(config);
     }
@@ -156,8 +168,8 @@ impl Converge {
     }
 
     /// The hash of what is wanted.
-    pub(crate) fn desired(&self) -> Option<[u8; 32]> {
-        self.config.as_ref().map(|c| c.effective.hash())
+    pub(crate) const fn desired(&self) -> Option<[u8; 32]> {
+        self.desired
     }
 
     /// What is to be done, with the record of what we are about to own: that must be durable first.
@@ -171,7 +183,7 @@ impl Converge {
         let release: Vec<FileOwned> = self
             .owned
             .iter()
-            .filter(|(path, _)| !config.effective.files.contains_key(*path))
+            .filter(|(path, _)| !config.effective.files.contains_key(*path) && !mutant!("M45"))
             .map(|(path, hash)| FileOwned {
                 path: path.clone(),
                 hash: *hash,
@@ -187,7 +199,7 @@ impl Converge {
             vec![owned_record(&owned)]
         };
         self.owned = owned;
-        let desired = config.effective.hash();
+        let desired = self.desired.unwrap_or_default();
         self.running = Some(Running {
             wanted: self.wanted.clone(),
             release: release.clone(),
@@ -239,6 +251,7 @@ impl Converge {
             .filter(|o| o.error.is_none())
             .collect();
         if !released.is_empty() {
+            reached!("a file that nothing asks for any more was let go");
             for outcome in released {
                 self.owned.remove(&outcome.path);
             }
@@ -270,7 +283,8 @@ impl Converge {
         } else {
             status.digest
         };
-        if failed_count == 0 && status.applied != running.desired {
+        if failed_count == 0 && status.applied != running.desired && !mutant!("M46") {
+            reached!("a machine became what it should be");
             status.applied = running.desired;
             status.applied_at = now;
             let record = postcard::to_stdvec(&(status.applied, now.0)).unwrap_or_default();
@@ -305,12 +319,36 @@ fn report(name: String, state: ResourceState, message: &str) -> ResourceReport {
     }
 }
 
-fn resolve(identity: &Identity, authority: &Authority, document: &Document) -> NodeConfig {
-    let own = read_intent(document, |path| concerns(path, &identity.name));
+/// The whole of intent and the machines that it is about.
+struct Whole {
+    intent: Intent,
+    fleet: Fleet,
+}
+
+fn resolve(identity: &Identity, replica: &mut Replica) -> NodeConfig {
+    let own = read_intent(concerning(&replica.document, &identity.name));
     if !needs_fleet(&own) {
         return config_of(&own, &identity.name, &identity.birth, None);
     }
-    let whole = read_intent(document, |_| true);
+    let name = replica.log.name().unwrap_or_default();
+    let heads = replica.heads_digest();
+    let (log, document) = (&replica.log, &replica.document);
+    let whole = log.memo().step(
+        || step_key("fleet", &[&name, &heads]),
+        || whole(log.authority_as_resolved(), document),
+        |whole| 1_000 * whole.intent.nodes.len() + 10_000,
+        |a, b| a.intent == b.intent,
+    );
+    config_of(
+        &whole.intent,
+        &identity.name,
+        &identity.birth,
+        Some(&whole.fleet),
+    )
+}
+
+fn whole(authority: &Authority, document: &Document) -> Whole {
+    let intent = read_intent(document.fields());
     let birth: Vec<(String, Vec<String>)> = authority
         .roster
         .members
@@ -324,16 +362,38 @@ fn resolve(identity: &Identity, authority: &Authority, document: &Document) -> N
         })
         .collect();
     let (fleet, _) = fleet_of(
-        &whole,
+        &intent,
         birth
             .iter()
             .map(|(name, labels)| (name.as_str(), labels.as_slice())),
     );
-    config_of(&whole, &identity.name, &identity.birth, Some(&fleet))
+    Whole { intent, fleet }
 }
 
-fn read_intent(document: &Document, keep: impl Fn(&Path) -> bool) -> Intent {
-    let kept: Vec<_> = document.fields().filter(|(path, _)| keep(path)).collect();
+/// The fields that can matter to the config of a node, by path.
+fn concerning<'a>(
+    document: &'a Document,
+    name: &'a str,
+) -> impl Iterator<Item = (&'a Path, &'a [Candidate])> {
+    ["group", "label", "node", "on", "vocabulary"]
+        .into_iter()
+        .flat_map(move |kind| {
+            let is_of_node = matches!(kind, "label" | "node");
+            let first = if is_of_node {
+                Path::new([kind, name])
+            } else {
+                Path::new([kind])
+            };
+            first
+                .map(|first| document.fields_below(first))
+                .into_iter()
+                .flatten()
+        })
+        .filter(move |(path, _)| concerns(path, name))
+}
+
+fn read_intent<'a>(fields: impl Iterator<Item = (&'a Path, &'a [Candidate])>) -> Intent {
+    let kept: Vec<_> = fields.collect();
     let others: Vec<Vec<Field>> = kept
         .iter()
         .map(|(_, c)| c.iter().skip(1).map(|c| c.field.clone()).collect())

@@ -10,7 +10,9 @@ use lab_crdt_log::{
 };
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall};
+use lab_crdt_model::{
+    AuthorId, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall, mutant, reached, sometimes,
+};
 use lab_mesh_proto::join::{JoinFrame, JoinReply, JoinRequest, Offer, Prologue, refusal};
 
 use crate::boot::NodeKeys;
@@ -437,6 +439,7 @@ impl Sponsoring {
             return refuse(from, 400, "the join is not valid", true);
         };
         if !replica.log.contains(&body.invite) {
+            reached!("a sponsor has not heard of the token yet");
             return refuse(
                 from,
                 404,
@@ -473,7 +476,11 @@ impl Sponsoring {
                 .filter(|m| m.join == *join)
                 .map(|m| m.state);
             match state {
-                Some(MemberState::Member | MemberState::Suspended) => {
+                Some(state @ (MemberState::Member | MemberState::Suspended)) => {
+                    sometimes!(
+                        state == MemberState::Suspended,
+                        "a newcomer is suspended: its token was used twice"
+                    );
                     let root = Bytes::from(replica.log.signed_root().encode());
                     let mut members = members();
                     members.truncate(lab_mesh_proto::join::WELCOME_MEMBERS_MAX);
@@ -490,6 +497,7 @@ impl Sponsoring {
                 }
                 _ if now.mono < *until => continue,
                 _ => {
+                    reached!("a join was not witnessed in time");
                     let why = if is_confirm_due(replica, join) {
                         "waiting for a person to confirm this machine: lab node confirm"
                     } else {
@@ -502,6 +510,10 @@ impl Sponsoring {
         }
         self.waiting.retain(|node, _| !done.contains(node));
         out
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(crate) fn lost(&mut self, node: &NodeId) {
@@ -540,9 +552,11 @@ fn judge(replica: &mut Replica, join: &Statement, body: &Join, now: Wall) -> Opt
         return Some("the token was made by someone who may not make such tokens".to_owned());
     }
     if state.is_revoked {
+        reached!("someone came with a token that was revoked");
         return Some("the token was revoked".to_owned());
     }
     if state.used_by.len() >= usize::from(state.invite.uses_max) {
+        reached!("someone came with a token that was used already");
         let by: Vec<_> = state
             .used_by
             .iter()
@@ -551,7 +565,8 @@ fn judge(replica: &mut Replica, join: &Statement, body: &Join, now: Wall) -> Opt
             .collect();
         return Some(format!("the token was used already, by {}", by.join(", ")));
     }
-    if now > state.invite.not_after {
+    if now > state.invite.not_after && !mutant!("M11") {
+        reached!("someone came with a token that is over");
         let ago = lab_crdt_model::time::age(now.0 - state.invite.not_after.0);
         return Some(format!(
             "the token expired {ago} ago (by this node's clock)"
@@ -585,7 +600,7 @@ pub(crate) fn witness(
         .get(&me)
         .is_some_and(|m| m.state == MemberState::Member);
     if !(is_asked && is_seen && is_free && am_member)
-        || now.wall > state.invite.not_after
+        || (now.wall > state.invite.not_after && !mutant!("M11"))
         || state.is_revoked
     {
         return false;
@@ -623,12 +638,7 @@ fn may_witness(invite: &Invite, registrars: &[NodeId], me: &NodeId) -> bool {
 pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) -> bool {
     let me = keys.node();
     let roster = &replica.log.authority().roster;
-    let asked: Vec<StatementId> = roster
-        .members
-        .values()
-        .filter(|m| m.state == MemberState::Seen)
-        .map(|m| m.join)
-        .collect();
+    let asked = roster.seen.clone();
     let mut has_witnessed = false;
     for id in asked {
         let Some(join) = replica.log.statement(&id) else {
@@ -643,6 +653,7 @@ pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) ->
             .get(&body.invite)
             .is_some_and(|i| i.invite.witness == WitnessRule::One(me));
         if is_mine {
+            reached!("a join reached its witness through the mesh");
             has_witnessed |= witness(replica, keys, &join, body, now);
         }
     }

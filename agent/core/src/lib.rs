@@ -25,9 +25,11 @@
 //! said that they are durable.
 
 mod agent;
+mod ages;
 mod boot;
 mod command;
 mod converge;
+mod figures;
 mod input;
 mod join;
 mod output;
@@ -39,6 +41,8 @@ mod resolve;
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};
 pub use command::{Command, CommandId, Prepared, Reply, ViewMask};
+pub use figures::{Counts, Digests};
 pub use input::{EffectResult, FileOutcome, Input, LinkState};
+pub use lab_crdt_log::{Memo, MemoFigures};
 pub use output::{Effect, EffectId, Event, FileOwned, FileWanted, Output, StoreId};
 pub use resolve::{NodeConfig, config_of, fleet_of, intent_of};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::link::{Channel, Lane, Reason};
@@ -51,7 +52,8 @@ pub enum Output {
         why: Reason,
     },
     /// Who may hold a mesh link from here on, replacing the earlier set; links of others are closed as revoked.
-    Admit(BTreeSet<NodeId>),
+    /// This node may be among them, which means nothing.
+    Admit(Arc<BTreeSet<NodeId>>),
     /// Makes a batch durable, then answers `Input::Stored`. Batches become durable in order.
     Store {
         /// Repeated in the answer.

@@ -178,16 +178,19 @@ fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
         .nodes()
         .into_iter()
         .map(|node| {
-            let beacon: Option<(Beacon, Wall)> = body(replica, &node, Section::Beacon, issues);
+            let beacon: Option<Beacon> = body(replica, &node, Section::Beacon, issues);
             // Taken in before this start: the node's own clock is the best guess of when it was said.
-            let guess = beacon.as_ref().map_or(Wall(1), |(b, _)| b.wall);
-            let seen = |at: Wall| if at == Wall::default() { guess } else { at };
+            let guess = beacon.as_ref().map_or(Wall(1), |b| b.wall);
+            let seen = |section| match replica.heard_at(&node, section) {
+                at if at == Wall::default() => guess,
+                at => at,
+            };
             ReportView {
                 node,
-                facts: body(replica, &node, Section::Facts, issues).map(|(facts, _)| facts),
+                facts: body(replica, &node, Section::Facts, issues),
                 status: body(replica, &node, Section::Status, issues)
-                    .map(|(status, at)| (status, seen(at))),
-                beacon: beacon.map(|(beacon, at)| (beacon, seen(at))),
+                    .map(|status| (status, seen(Section::Status))),
+                beacon: beacon.map(|beacon| (beacon, seen(Section::Beacon))),
             }
         })
         .collect()
@@ -198,10 +201,10 @@ pub(crate) fn body<T: DeserializeOwned>(
     node: &NodeId,
     section: Section,
     issues: &mut Vec<Issue>,
-) -> Option<(T, Wall)> {
-    let (register, at) = replica.registers.get(node, section)?;
+) -> Option<T> {
+    let register = replica.registers.get(node, section)?;
     match postcard::from_bytes(&register.body) {
-        Ok(body) => Some((body, at)),
+        Ok(body) => Some(body),
         Err(_) => {
             let what = format!("its report {section:?} cannot be read by this version");
             issues.push(

@@ -1,18 +1,25 @@
 //! One node's copy of everything: statements, registers and the document made of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Edits, EffectiveEdit, Log, Outcome, Refusal, RegisterError, Registers, RootError, SignedRoot,
+    Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, RegisterError, RegisterKey, Registers,
+    RootError, SignedRoot, StepKey, step_key,
 };
-use lab_crdt_model::report::Section;
+use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::RefusedView;
-use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, mutant, reached};
+
+use crate::ages::Ages;
 
 const REFUSED_MAX: usize = 100;
+/// About what a document costs, bytes: at all, and for each edit.
+const DOCUMENT_BYTES: usize = 100_000;
+const EDIT_BYTES: usize = 1_000;
 
 pub(crate) fn put(table: Table, key: &[u8], value: Vec<u8>) -> StoreOp {
     StoreOp::Put {
@@ -31,7 +38,10 @@ pub(crate) fn register_key(node: &NodeId, section: Section) -> Vec<u8> {
 pub(crate) struct Replica {
     pub(crate) log: Log,
     pub(crate) registers: Registers,
-    pub(crate) document: Document,
+    ages: Ages,
+    pub(crate) document: Arc<Document>,
+    /// One hash of its heads.
+    heads: [u8; 32],
     pub(crate) refused: VecDeque<RefusedView>,
     /// Why the document is not up to date; the last one that could be built stays.
     pub(crate) document_issue: Option<Issue>,
@@ -39,6 +49,16 @@ pub(crate) struct Replica {
     pub(crate) batch: Batch,
     /// New in this turn, to be pushed on: statements taken in from the local socket or made here.
     has_new_statements: bool,
+}
+
+/// A register that was newer than what was here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) node: NodeId,
+    pub(crate) section: Section,
+    pub(crate) seq: u64,
+    /// It is a beacon and says other addresses than the one before.
+    pub(crate) has_new_addresses: bool,
 }
 
 /// What a turn changed.
@@ -49,13 +69,46 @@ pub(crate) struct Folded {
     pub(crate) touched: Option<Vec<Path>>,
 }
 
+/// What a store held, taken in.
+struct Restored {
+    log: Log,
+    registers: Registers,
+    document: Arc<Document>,
+    heads: [u8; 32],
+    document_issue: Option<Issue>,
+    /// Keeps the place in memory that names this from being used again.
+    _base: Option<Arc<Tables>>,
+}
+
+/// The document after some edits.
+struct Written {
+    document: Arc<Document>,
+    heads: [u8; 32],
+    touched: Option<Vec<Path>>,
+    issue: Option<Issue>,
+}
+
+/// Registers without those of strangers.
+struct Sifted {
+    registers: Registers,
+    gone: Vec<RegisterKey>,
+}
+
 impl Replica {
-    pub(crate) fn new(root: SignedRoot) -> Result<Self, RootError> {
-        let log = Log::new(root)?;
-        let document = Document::new(&log.mesh());
+    pub(crate) fn new(root: SignedRoot, memo: &Memo) -> Result<Self, RootError> {
+        let log = Log::with_memo(root, memo.clone())?;
+        let mesh = log.mesh();
+        let document = memo.step(
+            || step_key("no edits", &[&mesh.0]),
+            || Document::new(&mesh),
+            |_| DOCUMENT_BYTES,
+            |a, b| a.heads() == b.heads(),
+        );
         Ok(Self {
             log,
-            registers: Registers::default(),
+            registers: Registers::with_memo(memo.clone()),
+            ages: Ages::default(),
+            heads: heads_digest(&document),
             document,
             refused: VecDeque::new(),
             document_issue: None,
@@ -64,14 +117,107 @@ impl Replica {
         })
     }
 
-    /// Takes in what the store held. Damaged or contradicting records are left out; the mesh repairs them.
-    pub(crate) fn restore(&mut self, tables: &mut Tables) {
-        let statements = tables.remove(&Table::Statements).unwrap_or_default();
-        self.log
-            .restore_all(statements.into_iter().map(|(_, v)| v.into()));
-        for (_, value) in tables.remove(&Table::Registers).unwrap_or_default() {
-            let _damaged = self.registers.restore(&value.into(), Wall::default());
+    /// Takes in what the store held, and before it what many stores held when they were made. Damaged or
+    /// contradicting records are left out; the mesh repairs them.
+    pub(crate) fn restore(&mut self, base: Option<&Arc<Tables>>, tables: &mut Tables) {
+        let mesh = self.log.mesh();
+        if let Some(base) = base {
+            let place = (Arc::as_ptr(base) as usize).to_le_bytes();
+            let name = step_key("base", &[&mesh.0, &place]);
+            let records = |table| base.get(&table).into_iter().flatten();
+            let copy = |(_, value): &(Vec<u8>, Vec<u8>)| Bytes::copy_from_slice(value);
+            self.restore_named(name, Some(base), |replica| {
+                replica.restore_from(
+                    records(Table::Statements).map(copy),
+                    records(Table::Registers).map(copy),
+                );
+            });
         }
+        let statements = tables.remove(&Table::Statements).unwrap_or_default();
+        let registers = tables.remove(&Table::Registers).unwrap_or_default();
+        let value = |(_, value): (Vec<u8>, Vec<u8>)| Bytes::from(value);
+        if base.is_some() || !self.log.memo().is_on() {
+            self.restore_from(
+                statements.into_iter().map(value),
+                registers.into_iter().map(value),
+            );
+        } else {
+            let name = name_of(&mesh.0, &[&statements, &registers]);
+            self.restore_named(name, None, |replica| {
+                replica.restore_from(
+                    statements.into_iter().map(value),
+                    registers.into_iter().map(value),
+                );
+            });
+        }
+    }
+
+    fn restore_from(
+        &mut self,
+        statements: impl Iterator<Item = Bytes>,
+        registers: impl Iterator<Item = Bytes>,
+    ) {
+        let mut is_one_lost = mutant!("M63");
+        self.log.restore_all(statements.filter(|bytes| {
+            let is_edit = bytes.get(1) == Some(&1);
+            !(is_edit && std::mem::take(&mut is_one_lost))
+        }));
+        for register in registers {
+            let _damaged = self.registers.restore(&register);
+        }
+    }
+
+    /// The same as `restore` of an empty replica, if that is not known already.
+    fn restore_named(
+        &mut self,
+        name: StepKey,
+        base: Option<&Arc<Tables>>,
+        restore: impl FnOnce(&mut Self),
+    ) {
+        let memo = self.log.memo().clone();
+        if !memo.is_on() {
+            return restore(self);
+        }
+        let restored = memo.step(
+            || name,
+            || {
+                // What is kept must not keep the memo itself.
+                let mut replica = Self {
+                    log: self.log.with_memo_of(Memo::none()),
+                    registers: Registers::default(),
+                    ages: Ages::default(),
+                    document: Arc::clone(&self.document),
+                    heads: self.heads,
+                    refused: VecDeque::new(),
+                    document_issue: None,
+                    batch: Batch::new(),
+                    has_new_statements: false,
+                };
+                restore(&mut replica);
+                replica.fold();
+                Restored {
+                    log: replica.log,
+                    registers: replica.registers,
+                    document: replica.document,
+                    heads: replica.heads,
+                    document_issue: replica.document_issue,
+                    _base: base.cloned(),
+                }
+            },
+            |restored| DOCUMENT_BYTES + restored.log.len() * 2_000,
+            |a, b| {
+                a.log.digest() == b.log.digest()
+                    && a.log.len() == b.log.len()
+                    && a.registers.digest() == b.registers.digest()
+                    && a.heads == b.heads
+            },
+        );
+        self.log = restored.log.with_memo_of(memo.clone());
+        self.log.publish();
+        self.registers = restored.registers.with_memo_of(memo);
+        self.document = Arc::clone(&restored.document);
+        self.heads = restored.heads;
+        self.document_issue.clone_from(&restored.document_issue);
     }
 
     /// Takes in a statement from anywhere but the own store. Returns the new ids.
@@ -81,11 +227,15 @@ impl Replica {
         from: Option<NodeId>,
         now: Now,
     ) -> Result<Outcome, Refusal> {
+        if mutant!("M09") && self.is_late(bytes, now.wall) {
+            return Err(Refusal::Denied("its grant had expired"));
+        }
+        let is_lost = mutant!("M53") && from.is_none();
         let outcome = self.log.ingest(bytes, now.mono);
         match &outcome {
             Ok(Outcome::Stored { ids }) => {
                 self.has_new_statements = true;
-                for id in ids {
+                for id in ids.iter().filter(|_| !is_lost) {
                     if let Some(envelope) = self.log.envelope(id) {
                         self.batch
                             .push(put(Table::Statements, &id.0, envelope.to_vec()));
@@ -98,16 +248,32 @@ impl Replica {
         outcome
     }
 
+    /// The seeded bug M09: whether the grant that a statement relies on is over by the clock of this node.
+    fn is_late(&self, bytes: &Bytes, now: Wall) -> bool {
+        let under = bytes.get(74..106).and_then(|b| b.first_chunk());
+        let grants = &self.log.authority_as_resolved().grants;
+        let grant = under.and_then(|id| grants.get(&StatementId(*id)));
+        grant.is_some_and(|g| g.not_after.is_some_and(|end| now >= end))
+    }
+
     /// Takes in a register from anywhere but the own store. Returns whose and which section it is, if it is newer.
     pub(crate) fn take_register(
         &mut self,
         bytes: &Bytes,
         from: Option<NodeId>,
         now: Now,
-    ) -> Option<(NodeId, Section, u64)> {
+    ) -> Option<Taken> {
         let mesh = self.log.mesh();
+        let is_beacon = bytes.get(1) == Some(&(Section::Beacon as u8));
+        let former = bytes
+            .get(2..34)
+            .and_then(|b| b.first_chunk())
+            .filter(|_| is_beacon)
+            .and_then(|b| self.beacon(&NodeId(*b)))
+            .map(|b| b.addresses);
+        let count = self.registers.node_count();
         let members = &self.log.authority_as_resolved().roster.members;
-        let taken = self.registers.ingest(&mesh, bytes, now.wall, |node| {
+        let taken = self.registers.ingest(&mesh, bytes, |node| {
             members
                 .get(node)
                 .is_some_and(|m| m.is_admitted_at(now.wall))
@@ -115,12 +281,23 @@ impl Replica {
         match taken {
             Ok(Some(register)) => {
                 let (node, section, seq) = (register.node, register.section, register.seq);
+                let (place, now_count) = (self.registers.place(&node), self.registers.node_count());
+                let is_first = now_count > count;
+                self.ages
+                    .heard(place, now_count, is_first, section, now.wall);
                 self.batch.push(put(
                     Table::Registers,
                     &register_key(&node, section),
                     bytes.to_vec(),
                 ));
-                Some((node, section, seq))
+                let has_new_addresses =
+                    is_beacon && self.beacon(&node).map(|b| b.addresses) != former;
+                Some(Taken {
+                    node,
+                    section,
+                    seq,
+                    has_new_addresses,
+                })
             }
             // A report can arrive before the statement that makes its node a member: not worth a word.
             Ok(None) | Err(RegisterError::NotAMember) => None,
@@ -129,6 +306,65 @@ impl Replica {
                 None
             }
         }
+    }
+
+    /// The newest beacon of a node, if it can be read.
+    pub(crate) fn beacon(&self, node: &NodeId) -> Option<Beacon> {
+        let register = self.registers.get(node, Section::Beacon)?;
+        postcard::from_bytes(&register.body).ok()
+    }
+
+    /// When a report was taken in by the clock of this node, to the second; zero if that was before this start.
+    pub(crate) fn heard_at(&self, node: &NodeId, section: Section) -> Wall {
+        self.ages.at(self.registers.place(node), section)
+    }
+
+    /// Forgets reports of whoever may not report any more; returns which.
+    pub(crate) fn drop_reports_of_strangers(&mut self, now: Wall) -> Vec<RegisterKey> {
+        let name = self.log.name().unwrap_or_default();
+        let authority = Arc::clone(self.log.shared_authority());
+        let over = authority.roster.leases_over(now) as u64;
+        let before = self.registers.clone();
+        let sifted = self.log.memo().step(
+            || step_key("sift", &[&name, &before.digest(), &over.to_le_bytes()]),
+            || {
+                let mut registers = before.with_memo_of(Memo::none());
+                let gone = registers.retain(|node| {
+                    let member = authority.roster.members.get(node);
+                    member.is_some_and(|m| m.is_admitted_at(now))
+                });
+                Sifted { registers, gone }
+            },
+            |sifted| 200 + 64 * sifted.gone.len(),
+            |a, b| a.gone == b.gone && a.registers.digest() == b.registers.digest(),
+        );
+        if !sifted.gone.is_empty() {
+            let mut places: Vec<usize> = sifted
+                .gone
+                .iter()
+                .map(|(node, _)| before.place(node))
+                .collect();
+            places.sort_unstable();
+            places.dedup();
+            self.ages.forget(&places);
+            self.registers = sifted.registers.with_memo_of(self.log.memo().clone());
+        }
+        sifted.gone.clone()
+    }
+
+    /// One hash of the heads of the document.
+    pub(crate) const fn heads_digest(&self) -> [u8; 32] {
+        self.heads
+    }
+
+    /// About how many bytes this replica alone holds.
+    pub(crate) fn own_memory(&self) -> usize {
+        let refused: usize = self
+            .refused
+            .iter()
+            .map(|r| size_of_val(r) + r.why.len())
+            .sum();
+        refused + self.ages.memory()
     }
 
     pub(crate) fn note_refusal(
@@ -163,46 +399,130 @@ impl Replica {
         });
     }
 
+    /// Whether there is anything that [`Replica::fold`] has not seen.
+    pub(crate) const fn has_new_statements(&self) -> bool {
+        self.has_new_statements
+    }
+
     /// Brings authority and document up to date with the statements.
     pub(crate) fn fold(&mut self) -> Folded {
-        let has_new_statements = std::mem::take(&mut self.has_new_statements);
-        let touched = match self.log.take_edits() {
-            Edits::Unchanged => Some(Vec::new()),
-            Edits::Append(edits) => match self.document.apply(&convert(edits)) {
-                Ok(touched) => {
-                    self.document_issue = None;
-                    Some(touched)
-                }
-                Err(_) => self.rebuild(None),
-            },
-            Edits::Rebuild(edits) => self.rebuild(Some(edits)),
-        };
         Folded {
-            has_new_statements,
-            touched,
+            has_new_statements: std::mem::take(&mut self.has_new_statements),
+            touched: self.fold_document(),
         }
     }
 
-    fn rebuild(&mut self, edits: Option<Vec<EffectiveEdit>>) -> Option<Vec<Path>> {
-        let edits = edits.unwrap_or_else(|| self.log.effective_edits());
-        let mut next = Document::new(&self.log.mesh());
-        match next.apply(&convert(edits)) {
-            Ok(_) => {
-                self.document = next;
-                self.document_issue = None;
+    fn fold_document(&mut self) -> Option<Vec<Path>> {
+        let Some(edits) = self.log.edits_name() else {
+            let edits = self.log.take_edits();
+            if edits == Edits::Unchanged {
+                return Some(Vec::new());
             }
-            Err(error) => {
-                let issue = Issue::error(
-                    "M030",
-                    "document",
-                    format!("the document cannot be built: {error}"),
-                );
-                self.document_issue =
-                    Some(issue.with_help("the last good one is used; please report this"));
-            }
-        }
-        None
+            let (touched, issue) = write(&mut self.document, &mut self.log, edits);
+            self.document_issue = issue;
+            self.heads = heads_digest(&self.document);
+            return touched;
+        };
+        let memo = self.log.memo();
+        let written = memo.step(
+            || step_key("document", &[&self.heads, &edits]),
+            || {
+                let (mut log, mut document) = (self.log.clone(), Arc::clone(&self.document));
+                let edits = log.take_edits();
+                let (touched, issue) = write(&mut document, &mut log, edits);
+                let heads = heads_digest(&document);
+                // Others may have come to the same by another way.
+                let name = step_key("heads", &[&log.mesh().0, &heads]);
+                match memo.get::<Document>(&name) {
+                    Some(known) => document = known,
+                    None => {
+                        let bytes = DOCUMENT_BYTES + EDIT_BYTES * document.len();
+                        memo.put(name, &document, bytes);
+                    }
+                }
+                Written {
+                    document,
+                    heads,
+                    touched,
+                    issue,
+                }
+            },
+            |written| {
+                written
+                    .touched
+                    .as_ref()
+                    .map_or(0, |paths| 100 * paths.len())
+            },
+            |a, b| {
+                (a.heads, &a.touched, &a.issue) == (b.heads, &b.touched, &b.issue)
+                    && a.heads == heads_digest(&a.document)
+            },
+        );
+        self.log.skip_edits();
+        self.document = Arc::clone(&written.document);
+        self.heads = written.heads;
+        self.document_issue.clone_from(&written.issue);
+        written.touched.clone()
     }
+}
+
+/// Carries edits into a document; one that cannot take them in is built again. Returns which paths they touched
+/// (`None`: all) and why the document is not up to date, if so: the last one that could be built stays then.
+fn write(
+    document: &mut Arc<Document>,
+    log: &mut Log,
+    edits: Edits,
+) -> (Option<Vec<Path>>, Option<Issue>) {
+    let all = match edits {
+        Edits::Unchanged => return (Some(Vec::new()), None),
+        Edits::Append(edits) => match Arc::make_mut(document).apply(&convert(edits)) {
+            Ok(touched) => return (Some(touched), None),
+            Err(_) => log.effective_edits(),
+        },
+        Edits::Rebuild(edits) => {
+            reached!("a document was built again");
+            edits
+        }
+    };
+    let mut next = Document::new(&log.mesh());
+    match next.apply(&convert(all)) {
+        Ok(_) => {
+            *document = Arc::new(next);
+            (None, None)
+        }
+        Err(error) => {
+            let issue = Issue::error(
+                "M030",
+                "document",
+                format!("the document cannot be built: {error}"),
+            );
+            let issue = issue.with_help("the last good one is used; please report this");
+            (None, Some(issue))
+        }
+    }
+}
+
+fn heads_digest(document: &Document) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for head in document.heads() {
+        hasher.update(&head);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// A name of records, by their whole content.
+fn name_of(mesh: &[u8; 32], tables: &[&[(Vec<u8>, Vec<u8>)]]) -> StepKey {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"records");
+    hasher.update(mesh);
+    for table in tables {
+        hasher.update(&(table.len() as u64).to_le_bytes());
+        for (_, value) in *table {
+            hasher.update(&(value.len() as u64).to_le_bytes());
+            hasher.update(value);
+        }
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn convert(edits: Vec<EffectiveEdit>) -> Vec<lab_crdt_doc::Edit> {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lab_crdt_log::seal_register;
-use lab_crdt_model::MeshId;
 use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table};
+use lab_crdt_model::{MeshId, mutant};
 use serde::Serialize;
 
 use crate::boot::{META_SEQ, NodeKeys};
@@ -20,9 +20,10 @@ pub(crate) struct Reporter {
     next_seq: u64,
     reserved: u64,
     pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) facts: Option<Facts>,
+    facts: Option<Facts>,
+    /// These facts were said. Looked at in every turn, so it is not found out by comparing them.
+    is_facts_said: bool,
     pub(crate) status: Status,
-    said_facts: Option<Facts>,
     said_status: Option<Status>,
     /// Numbers may be used from here on only once the reservation is durable.
     is_reserved: bool,
@@ -32,6 +33,7 @@ impl Reporter {
     pub(crate) fn new(stored: Option<&[u8]>, incarnation: u64) -> Self {
         let first = stored
             .and_then(|b| b.try_into().ok())
+            .filter(|_| !mutant!("M26"))
             .map_or(1, u64::from_be_bytes);
         Self {
             incarnation,
@@ -39,8 +41,8 @@ impl Reporter {
             reserved: first,
             addresses: Vec::new(),
             facts: None,
+            is_facts_said: false,
             status: Status::default(),
-            said_facts: None,
             said_status: None,
             is_reserved: false,
         }
@@ -71,10 +73,10 @@ impl Reporter {
     /// A register of ours came back with a number that we have not used: a former life of this disk used it.
     pub(crate) fn saw_own(&mut self, seq: u64) -> bool {
         // At the end of all numbers nothing newer can be said; only whoever copied the key goes there.
-        let is_foreign = seq >= self.next_seq && seq < u64::MAX - 4 * BLOCK;
+        let is_foreign = seq >= self.next_seq && seq < u64::MAX - 4 * BLOCK && !mutant!("M26");
         if is_foreign {
             self.next_seq = seq.saturating_add(1);
-            self.said_facts = None;
+            self.is_facts_said = false;
             self.said_status = None;
             self.is_reserved &= self.next_seq < self.reserved;
         }
@@ -114,19 +116,35 @@ impl Reporter {
         self.seal(mesh, keys, Section::Beacon, &beacon)
     }
 
+    /// What this machine is, as far as is known by now.
+    pub(crate) fn set_facts(&mut self, facts: Option<Facts>) {
+        self.is_facts_said &= self.facts == facts;
+        self.facts = facts;
+    }
+
+    /// Goes on from what an earlier life of this node said last: what is still so is not said again, or every restart
+    /// of a fleet would tell everyone everything.
+    pub(crate) fn remember(&mut self, facts: Option<Facts>, status: Option<Status>) {
+        self.is_facts_said = facts.is_some();
+        self.facts = facts;
+        if let Some(status) = status {
+            self.said_status = Some(status.clone());
+            self.status = status;
+        }
+    }
+
     /// Whether facts or status differ from what was said last.
     pub(crate) fn has_news(&self) -> bool {
-        (self.facts.is_some() && self.facts != self.said_facts)
+        (self.facts.is_some() && !self.is_facts_said)
             || self.said_status.as_ref() != Some(&self.status)
     }
 
     /// Facts and status, where they differ from what was said last.
     pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys) -> Vec<Bytes> {
         let mut out = Vec::new();
-        if self.facts.is_some() && self.facts != self.said_facts {
-            let facts = self.facts.clone().unwrap_or_default();
+        if let Some(facts) = self.facts.clone().filter(|_| !self.is_facts_said) {
             out.extend(self.seal(mesh, keys, Section::Facts, &facts));
-            self.said_facts = self.facts.clone();
+            self.is_facts_said = true;
         }
         if self.said_status.as_ref() != Some(&self.status) {
             let status = self.status.clone();
@@ -148,6 +166,20 @@ mod tests {
         reporter.reserved();
         assert!(!reporter.saw_own(u64::MAX));
         assert!(reporter.can_speak() && reporter.reserve().is_none());
+    }
+
+    #[test]
+    fn a_restarted_node_says_again_only_what_is_different() {
+        let facts = |hostname: &str| Facts {
+            hostname: hostname.into(),
+            ..Facts::default()
+        };
+        let mut reporter = Reporter::new(None, 1);
+        reporter.remember(Some(facts("pi")), Some(Status::default()));
+        reporter.set_facts(Some(facts("pi")));
+        assert!(!reporter.has_news());
+        reporter.set_facts(Some(facts("nas")));
+        assert!(reporter.has_news());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use lab_crdt_model::NodeId;
 use zeroize::Zeroizing;
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::run::{VERSION, load};
+use crate::run::{VERSION, open_store};
 use crate::{clock, entropy};
 
 /// What the founder made, signed elsewhere.
@@ -61,8 +61,10 @@ pub fn found(data_dir: &Path, founding: &Founding) -> Result<NodeId, FoundError>
         .collect();
     store.commit(&[Boot::founding(&founding.root, &statements)])?;
 
+    store.close()?;
+
     // An agent that cannot start from it must be noticed now, while nothing relies on it.
-    let tables = load(&mut store)?;
+    let (store, tables) = open_store(&data.store_path())?;
     let keys = NodeKeys::new(&founding.node_key);
     let node = keys.node();
     let seed = entropy::bytes::<32>()?;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lab_agent_core::{Agent, Boot, BootError, Command, Config, Event, NodeKeys, Reply, ViewMask};
-use lab_agent_store::{Store, StoreError};
+use lab_agent_store::StoreError;
+use lab_crdt_model::store::Tables;
 use lab_crdt_model::token::{Seed, Token};
 use lab_crdt_model::view::ReplicaView;
 use lab_crdt_model::{AuthorId, MeshId, Mono, NodeId};
@@ -18,7 +19,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::effect::Effects;
 use crate::entropy::{self, EntropyError};
 use crate::error::WorldError;
-use crate::run::{VERSION, load, open_links, open_store};
+use crate::run::{VERSION, open_links, open_store};
 use crate::world::{Told, World};
 use crate::{clock, config};
 
@@ -138,8 +139,8 @@ pub async fn join(
             key
         }
     };
-    let store = open_store(&data.store_path())?;
-    let (agent, store) = start(&options, &key, store)?;
+    let (store, tables) = open_store(&data.store_path())?;
+    let agent = start(&options, &key, tables)?;
 
     let net = open_links(&key, options.bind.clone(), options.lan_discovery.clone()).await?;
     // Nothing is declared for a node that is not there yet; what is converged at all waits for `run`.
@@ -173,13 +174,8 @@ pub async fn join(
 }
 
 /// Starts from what an earlier attempt stored if it got so far, with the token otherwise.
-fn start(
-    options: &JoinOptions,
-    key: &[u8; 32],
-    mut store: Store,
-) -> Result<(Agent, Store), JoinError> {
+fn start(options: &JoinOptions, key: &[u8; 32], tables: Tables) -> Result<Agent, JoinError> {
     let seed = entropy::bytes::<32>()?;
-    let tables = load(&mut store)?;
     let new = |boot| {
         Agent::new(
             Config::homelab(VERSION),
@@ -189,16 +185,15 @@ fn start(
             clock::now(),
         )
     };
-    let agent = match new(Boot::Stored { tables }) {
-        Ok(agent) => agent,
-        Err(BootError::NoMesh) => new(Boot::Joining {
+    match new(Boot::Stored { tables }) {
+        Ok(agent) => Ok(agent),
+        Err(BootError::NoMesh) => Ok(new(Boot::Joining {
             token: options.token.clone(),
             via: options.via.clone(),
             operator_key: options.operator_key,
-        })?,
-        Err(error) => return Err(error.into()),
-    };
-    Ok((agent, store))
+        })?),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A machine that wants to be a node.

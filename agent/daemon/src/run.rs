@@ -8,7 +8,7 @@ use std::time::Duration;
 use lab_agent_api::NoticeKind;
 use lab_agent_core::{Agent, Boot, Config, Event, NodeKeys};
 use lab_agent_store::{Store, StoreError};
-use lab_crdt_model::store::Table;
+use lab_crdt_model::store::Tables;
 use lab_crdt_model::view::Liveness;
 use lab_crdt_model::{Mono, NodeId};
 use lab_mesh_net::{Net, NetConfig, NetError, NetEvents};
@@ -69,8 +69,7 @@ pub async fn run(
     let data = DataDir::lock(&config.data_dir)?;
     let key = data.read_key()?;
     make_root(&config.root)?;
-    let mut store = open_store(&data.store_path())?;
-    let tables = load(&mut store)?;
+    let (store, tables) = open_store(&data.store_path())?;
     let keys = NodeKeys::new(&key);
     let me = keys.node();
     let seed = entropy::bytes::<32>()?;
@@ -322,39 +321,22 @@ pub(crate) async fn open_links(
     }
 }
 
-/// Opens the store; one that is damaged is set aside and what is sound in it is kept.
-pub(crate) fn open_store(path: &Path) -> Result<Store, StoreError> {
-    match Store::open(path) {
-        Ok((store, report)) => {
-            tracing::debug!(?report, "the store was opened");
-            Ok(store)
-        }
-        Err(error @ StoreError::Damaged { .. }) => {
-            tracing::warn!(
-                why = chain(&error),
-                "the store is damaged: what is sound is kept"
-            );
-            let (store, report) = Store::salvage(path)?;
-            tracing::warn!(?report, "the store was salvaged; the mesh has the rest");
-            Ok(store)
-        }
-        Err(error) => Err(error),
+/// Opens the store and reads everything the agent starts with; a store that is damaged is set aside, and what is sound
+/// in it is kept.
+pub(crate) fn open_store(path: &Path) -> Result<(Store, Tables), StoreError> {
+    let (store, start) = Store::open_and_load(path)?;
+    tracing::debug!(report = ?start.opened, "the store was opened");
+    if let Some(report) = &start.salvaged {
+        tracing::warn!(
+            ?report,
+            "the store was damaged: what is sound was kept, the mesh has the rest"
+        );
     }
-}
-
-/// A table's records.
-pub(crate) type Records = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Reads everything the agent starts with.
-pub(crate) fn load(
-    store: &mut Store,
-) -> Result<std::collections::BTreeMap<Table, Records>, StoreError> {
-    let tables = Table::ALL
-        .into_iter()
-        .filter(|table| *table != Table::Quarantine);
-    tables
-        .map(|table| Ok((table, store.load(table)?.records)))
-        .collect()
+    if start.damaged_count > 0 {
+        let count = start.damaged_count;
+        tracing::warn!(count, "damaged records were set aside");
+    }
+    Ok((store, start.tables))
 }
 
 fn make_root(root: &Path) -> Result<(), DaemonError> {

@@ -141,7 +141,7 @@ impl World {
                 self.net.dial(peer, channel, addresses);
             }
             Output::Hangup { peer, channel, why } => self.net.hangup(peer, channel, why),
-            Output::Admit(members) => self.net.admit(members),
+            Output::Admit(members) => self.net.admit(Arc::unwrap_or_clone(members)),
             Output::Store { id, batch } => self.store.push(id, batch),
             Output::Run { id, effect } => self.effects.push(id, effect),
             Output::Reply { id, reply } => {

@@ -89,3 +89,20 @@ pub enum StoreError {
         source: std::io::Error,
     },
 }
+
+impl StoreError {
+    /// Whether the file itself is to blame, so that trying again will not help and a salvage may.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Panicked { .. } => true,
+            Self::Commit { source, .. } | Self::Load { source, .. } => {
+                matches!(**source, redb::Error::Corrupted(_))
+            }
+            Self::InUse { .. }
+            | Self::NewerFormat { .. }
+            | Self::Open { .. }
+            | Self::TooLarge { .. }
+            | Self::SetAside { .. } => false,
+        }
+    }
+}

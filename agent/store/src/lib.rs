@@ -57,10 +57,12 @@
 mod codec;
 mod error;
 mod place;
+mod salvage;
 mod store;
 
 pub use error::StoreError;
-pub use store::{CheckReport, Loaded, OpenReport, Record, SalvageReport, Store};
+pub use place::Medium;
+pub use store::{CheckReport, Loaded, OpenReport, Record, SalvageReport, Start, Store};
 
 /// Version of the file format that this program writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lab_crdt_model::store::{Batch, StoreOp, Table};
+use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
+use lab_crdt_model::{mutant, reached};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     StorageBackend, TableError,
@@ -15,10 +16,9 @@ use tracing::{info, warn};
 
 use crate::codec;
 use crate::error::StoreError;
-use crate::place::{BackendPlace, FilePlace, Place};
-use crate::{
-    CACHE_BYTES_MAX, FORMAT_VERSION, KEY_BYTES_MAX, QUARANTINE_COUNT_MAX, VALUE_BYTES_MAX,
-};
+use crate::place::{FilePlace, MadeAnew, Medium, MediumPlace, Place};
+use crate::salvage::read_what_is_sound;
+use crate::{FORMAT_VERSION, KEY_BYTES_MAX, QUARANTINE_COUNT_MAX, VALUE_BYTES_MAX};
 
 /// One open database.
 ///
@@ -74,6 +74,19 @@ pub struct SalvageReport {
     pub damaged_count: usize,
 }
 
+/// What a start found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// Every table but the quarantine.
+    pub tables: Tables,
+    /// Records that did not match their checksum, and were moved to quarantine.
+    pub damaged_count: usize,
+    /// What was found when the file, or the salvaged one, was opened.
+    pub opened: OpenReport,
+    /// What was saved, if the file was damaged.
+    pub salvaged: Option<SalvageReport>,
+}
+
 impl Store {
     /// Opens the store in a file, making it if there is none; readable by its owner only.
     ///
@@ -99,40 +112,114 @@ impl Store {
         B: StorageBackend,
         F: FnMut() -> std::io::Result<B> + Send + 'static,
     {
-        Self::start(Box::new(BackendPlace(make)))
+        Self::open_on(MadeAnew(make))
+    }
+
+    /// Opens the store on a medium, for simulators.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_on<M: Medium>(medium: M) -> Result<(Self, OpenReport), StoreError> {
+        Self::start(Box::new(MediumPlace(medium)))
     }
 
     /// Sets a damaged file aside and makes a new one with every record that still matches its
     /// checksum.
     ///
-    /// What could not be read is missing, among it perhaps the newest: an agent must not count on
-    /// its own counters after it.
+    /// The new file takes the place of the old one only when it is complete: a power cut on the way
+    /// leaves the damaged one, to be salvaged again. What could not be read is missing, among it
+    /// perhaps the newest: an agent must not count on its own counters after it.
     ///
     /// # Errors
     ///
     /// [`StoreError::SetAside`], or those of [`Store::open`] and [`Store::commit`] on the new file.
     pub fn salvage(path: &Path) -> Result<(Self, SalvageReport), StoreError> {
-        let mut place = FilePlace(path.to_owned());
-        let (batch, damaged_count) = guard(|| read_what_is_sound(&mut place)).unwrap_or_default();
-        let set_aside = place.set_aside().map_err(|source| StoreError::SetAside {
-            place: place.name(),
-            source,
-        })?;
-        let (mut store, _) = Self::start(Box::new(place))?;
-        let saved_count = batch.len();
-        store.commit(&[batch])?;
-        warn!(
-            saved_count,
-            damaged_count, "damaged store was set aside and salvaged"
-        );
+        Self::salvage_place(Box::new(FilePlace(path.to_owned())))
+    }
+
+    /// [`Store::salvage`] on a medium, for simulators.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::salvage`].
+    pub fn salvage_on<M: Medium>(medium: M) -> Result<(Self, SalvageReport), StoreError> {
+        Self::salvage_place(Box::new(MediumPlace(medium)))
+    }
+
+    fn salvage_place(mut place: Box<dyn Place>) -> Result<(Self, SalvageReport), StoreError> {
+        let report = salvage_in(&mut *place)?;
+        Ok((Self::start(place)?.0, report))
+    }
+
+    /// What a start does: opens the store and reads every table but the quarantine. A file that
+    /// turns out to be damaged, at the opening or by what is read, is salvaged first.
+    ///
+    /// Opening alone is not enough: a file may pass every check of redb and still not let a record
+    /// be read or moved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], [`Store::load`] and [`Store::salvage`]; damage only if the salvaged file
+    /// is damaged again.
+    pub fn open_and_load(path: &Path) -> Result<(Self, Start), StoreError> {
+        Self::open_and_load_place(Box::new(FilePlace(path.to_owned())))
+    }
+
+    /// [`Store::open_and_load`] on a medium, for simulators.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_and_load`].
+    pub fn open_and_load_on<M: Medium>(medium: M) -> Result<(Self, Start), StoreError> {
+        Self::open_and_load_place(Box::new(MediumPlace(medium)))
+    }
+
+    fn open_and_load_place(mut place: Box<dyn Place>) -> Result<(Self, Start), StoreError> {
+        let mut salvaged = None;
+        let (database, opened) = match open_checked(&mut *place) {
+            Err(error) if error.is_damage() => {
+                salvaged = Some(salvage_in(&mut *place)?);
+                open_checked(&mut *place)?
+            }
+            opened => opened?,
+        };
+        let mut store = Self {
+            place,
+            database: Some(database),
+        };
+        let mut loaded = store.load_all();
+        // Read wrong once, it may read well again: the file was opened anew meanwhile.
+        if loaded.as_ref().is_err_and(StoreError::is_damage) {
+            loaded = store.load_all();
+        }
+        if salvaged.is_none() && loaded.as_ref().is_err_and(StoreError::is_damage) {
+            let _ = guard(|| drop(store.database.take()));
+            salvaged = Some(salvage_in(&mut *store.place)?);
+            loaded = store.load_all();
+        }
+        let (tables, damaged_count) = loaded?;
         Ok((
             store,
-            SalvageReport {
-                set_aside,
-                saved_count,
+            Start {
+                tables,
                 damaged_count,
+                opened,
+                salvaged,
             },
         ))
+    }
+
+    fn load_all(&mut self) -> Result<(Tables, usize), StoreError> {
+        let (mut tables, mut damaged_count) = (Tables::new(), 0);
+        for table in Table::ALL {
+            if table != Table::Quarantine {
+                let loaded = self.load(table)?;
+                damaged_count += loaded.damaged_count;
+                tables.insert(table, loaded.records);
+            }
+        }
+        Ok((tables, damaged_count))
     }
 
     fn start(mut place: Box<dyn Place>) -> Result<(Self, OpenReport), StoreError> {
@@ -260,6 +347,9 @@ impl Store {
     ) -> Result<T, Failure> {
         let mut database = match self.database.take() {
             Some(database) => database,
+            None if mutant!("M05") => {
+                return Err(Failure::Panic(operation, "the store is closed".to_owned()));
+            }
             None => open_checked(&mut *self.place).map_err(Failure::Reopen)?.0,
         };
         let done = guard(|| work(&mut database));
@@ -273,6 +363,10 @@ impl Store {
         };
         // The drop writes too, and has to be over before the file is opened again.
         let _ = guard(|| drop(database));
+        if mutant!("M05") {
+            return Err(failure);
+        }
+        reached!("the store was opened again after an error");
         match open_checked(&mut *self.place) {
             Ok((database, _)) => self.database = Some(database),
             Err(error) => warn!(why = %error, "store could not be opened again; will retry"),
@@ -314,7 +408,7 @@ impl Failure {
 }
 
 /// Runs what may panic inside redb; the panic's message is the error.
-fn guard<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic: Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         text.or_else(|| panic.downcast_ref::<String>().cloned())
@@ -329,7 +423,7 @@ fn open_checked(place: &mut dyn Place) -> Result<(Database, OpenReport), StoreEr
         let seen = Arc::clone(&is_rolled_back);
         let mut builder = Builder::new();
         builder
-            .set_cache_size(CACHE_BYTES_MAX)
+            .set_cache_size(place.cache_bytes())
             .set_check_integrity_on_open(true)
             .set_repair_callback(move |check| {
                 // The check reports 0.0, 0.6 and 0.9; and 0.3 only when it gives up the newest
@@ -346,18 +440,8 @@ fn open_checked(place: &mut dyn Place) -> Result<(Database, OpenReport), StoreEr
         Ok(Err(error)) => return Err(damaged_or_open(name, error.into())),
         Err(why) => return Err(StoreError::Damaged { place: name, why }),
     };
-    let found = match guard(|| format_version(&database)) {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(damaged_or_open(name, *error)),
-        Err(why) => return Err(StoreError::Damaged { place: name, why }),
-    };
-    match found {
-        Format::Version(version) if version > FORMAT_VERSION => Err(StoreError::NewerFormat {
-            place: name,
-            found: version,
-            known: FORMAT_VERSION,
-        }),
-        Format::Version(_) | Format::New => {
+    match check_format(&database, name) {
+        Ok(is_new) => {
             let is_rolled_back = is_rolled_back.load(Ordering::Relaxed);
             if is_rolled_back {
                 info!("newest commit of the store was not complete, went back to the one before");
@@ -365,15 +449,35 @@ fn open_checked(place: &mut dyn Place) -> Result<(Database, OpenReport), StoreEr
             Ok((
                 database,
                 OpenReport {
-                    is_new: matches!(found, Format::New),
+                    is_new,
                     is_rolled_back,
                 },
             ))
         }
-        Format::Unreadable => Err(StoreError::Damaged {
-            place: name,
+        Err(error) => {
+            // The drop writes too, and may panic on a damaged file.
+            let _ = guard(|| drop(database));
+            Err(error)
+        }
+    }
+}
+
+/// Whether the format was written just now.
+fn check_format(database: &Database, place: String) -> Result<bool, StoreError> {
+    match guard(|| format_version(database)) {
+        Ok(Ok(Format::New)) => Ok(true),
+        Ok(Ok(Format::Version(found))) if found > FORMAT_VERSION => Err(StoreError::NewerFormat {
+            place,
+            found,
+            known: FORMAT_VERSION,
+        }),
+        Ok(Ok(Format::Version(_))) => Ok(false),
+        Ok(Ok(Format::Unreadable)) => Err(StoreError::Damaged {
+            place,
             why: "no readable format version".to_owned(),
         }),
+        Ok(Err(error)) => Err(damaged_or_open(place, *error)),
+        Err(why) => Err(StoreError::Damaged { place, why }),
     }
 }
 
@@ -439,21 +543,22 @@ fn check_size(op: &StoreOp) -> Result<(), StoreError> {
 
 fn write<'a>(
     database: &Database,
-    ops: impl Iterator<Item = &'a StoreOp>,
+    ops: impl Iterator<Item = &'a StoreOp> + Clone,
 ) -> Result<(), Box<redb::Error>> {
     let write = database.begin_write().map_err(wide)?;
-    {
-        let mut open: [Option<redb::Table<'_, &[u8], &[u8]>>; Table::ALL.len()] =
-            Default::default();
+    // One table after the other: if redb panics while it opens one, the drop of another one that is
+    // open panics too, and a panic while a panic unwinds ends the process.
+    for table in Table::ALL {
+        let mut ops = ops.clone().filter(|op| table_of(op) == table).peekable();
+        if ops.peek().is_none() {
+            continue;
+        }
+        let mut rows = write.open_table(codec::definition(table)).map_err(wide)?;
         for op in ops {
-            let table = match op {
-                StoreOp::Put { table, .. } | StoreOp::Delete { table, .. } => *table,
-            };
-            let slot = &mut open[table as usize - 1];
-            let rows = match slot {
-                Some(rows) => rows,
-                None => slot.insert(write.open_table(codec::definition(table)).map_err(wide)?),
-            };
+            let (StoreOp::Put { key, .. } | StoreOp::Delete { key, .. }) = op;
+            // A damaged tree may lead back to itself. To read one is an error at some depth; to
+            // write would go down until the stack is full, which ends the process.
+            drop(rows.get(key.as_slice()).map_err(wide)?);
             match op {
                 StoreOp::Put { key, value, .. } => {
                     let stored = codec::seal(table as u8, key, value);
@@ -469,6 +574,12 @@ fn write<'a>(
     write.commit().map_err(wide)
 }
 
+const fn table_of(op: &StoreOp) -> Table {
+    match op {
+        StoreOp::Put { table, .. } | StoreOp::Delete { table, .. } => *table,
+    }
+}
+
 /// Sound records, and damaged ones as they are stored.
 fn scan(
     database: &Database,
@@ -482,14 +593,24 @@ fn scan(
         Err(TableError::TableDoesNotExist(_)) => return Ok((loaded, damaged)),
         Err(error) => return Err(wide(error)),
     };
+    let mut last: Option<Vec<u8>> = None;
     for row in rows.iter().map_err(wide)? {
         let (key, stored) = row.map_err(wide)?;
+        // A tree that was built on a damaged page may hold a record twice, the old one as well.
+        if last.as_deref().is_some_and(|last| last >= key.value()) {
+            let why = "keys are out of order".to_owned();
+            return Err(Box::new(redb::Error::Corrupted(why)));
+        }
+        last = Some(key.value().to_vec());
         match codec::open(table as u8, key.value(), stored.value()) {
             Some(value) if with_values => {
                 loaded.records.push((key.value().to_vec(), value.to_vec()));
             }
             Some(_) => {}
-            None => damaged.push((key.value().to_vec(), stored.value().to_vec())),
+            None => {
+                reached!("a record does not match its checksum");
+                damaged.push((key.value().to_vec(), stored.value().to_vec()));
+            }
         }
     }
     loaded.damaged_count = damaged.len();
@@ -505,6 +626,7 @@ fn move_damaged(
     {
         let mut rows = write.open_table(codec::definition(table)).map_err(wide)?;
         for (key, _) in damaged {
+            drop(rows.get(key.as_slice()).map_err(wide)?);
             rows.remove(key.as_slice()).map_err(wide)?;
         }
     }
@@ -526,34 +648,37 @@ fn move_damaged(
     write.commit().map_err(wide)
 }
 
-/// Every sound record of a database that may be broken anywhere: stops at what cannot be read.
-fn read_what_is_sound(place: &mut dyn Place) -> (Batch, usize) {
-    let (mut batch, mut damaged_count) = (Batch::new(), 0);
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES_MAX);
-    let Ok(database) = place.open(&builder) else {
-        return (batch, damaged_count);
+/// Builds a new file from every sound record and puts it in the place of the old one.
+fn salvage_in(place: &mut dyn Place) -> Result<SalvageReport, StoreError> {
+    let backend = place.backend().map_err(|error| StoreError::Open {
+        place: place.name(),
+        source: Box::new(error.into()),
+    })?;
+    let (batch, damaged_count) = read_what_is_sound(backend, place.cache_bytes());
+    let name = place.name();
+    let failed = |source| StoreError::SetAside {
+        place: name,
+        source,
     };
-    for table in Table::ALL {
-        let _ = guard(|| {
-            let read = database.begin_read().ok()?;
-            let rows = read.open_table(codec::definition(table)).ok()?;
-            for row in rows.iter().ok()? {
-                let (key, stored) = row.ok()?;
-                match codec::open(table as u8, key.value(), stored.value()) {
-                    Some(value) => batch.push(StoreOp::Put {
-                        table,
-                        key: key.value().to_vec(),
-                        value: value.to_vec(),
-                    }),
-                    None => damaged_count += 1,
-                }
-            }
-            Some(())
-        });
-    }
-    let _ = guard(|| drop(database));
-    (batch, damaged_count)
+    let saved_count = batch.len();
+    let set_aside = match place.spare() {
+        Ok(spare) => {
+            let (mut store, _) = Store::start(spare)?;
+            store.commit(&[batch])?;
+            store.close()?;
+            place.adopt_spare().map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    warn!(
+        saved_count,
+        damaged_count, "damaged store was set aside and salvaged"
+    );
+    Ok(SalvageReport {
+        set_aside,
+        saved_count,
+        damaged_count,
+    })
 }
 
 /// Tells a file that cannot be trusted from a machine that does not let us read it.

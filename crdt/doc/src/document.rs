@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use automerge::{ActorId, Automerge, Change, ChangeHash};
 use lab_crdt_model::view::FieldView;
-use lab_crdt_model::{Issue, MeshId, Path, StatementId};
+use lab_crdt_model::{Issue, MeshId, Path, StatementId, mutant, sometimes};
 
 use crate::edit::Edit;
 use crate::error::DocError;
@@ -51,13 +52,20 @@ pub(crate) struct Genesis {
     hash: ChangeHash,
 }
 
+/// An empty document of automerge. Its own way to make one draws a random actor from the machine, which is replaced at
+/// once here; so that happens once in a process, and never in the middle of an agent's step.
+fn blank() -> Automerge {
+    static BLANK: OnceLock<Automerge> = OnceLock::new();
+    BLANK.get_or_init(Automerge::new).clone()
+}
+
 impl Document {
     /// A document without edits. The same on every replica of a mesh.
     pub fn new(mesh: &MeshId) -> Self {
         let change = genesis::genesis(mesh);
         let actor = genesis::genesis_actor(mesh);
         let hash = change.hash();
-        let mut automerge = Automerge::new().with_actor(actor.clone());
+        let mut automerge = blank().with_actor(actor.clone());
         automerge
             .apply_changes([change])
             .expect("the first change of an empty document depends on nothing and repeats nothing");
@@ -155,6 +163,11 @@ impl Document {
             }
         }
         self.take_in(batch)?;
+        sometimes!(
+            self.graph.heads().count() > 1,
+            "a document has several heads"
+        );
+        sometimes!(steps.len() > 10, "many edits came at once");
         Ok(touched.into_iter().cloned().collect())
     }
 
@@ -191,7 +204,16 @@ impl Document {
 
     /// What stands, by path; each with at least one candidate, the one in force first.
     pub fn fields(&self) -> impl Iterator<Item = (&Path, &[Candidate])> {
-        self.view.fields()
+        self.view.fields().map(|(path, all)| {
+            sometimes!(all.len() > 1, "two values stand at one field");
+            let winner = all.get(..1).filter(|_| mutant!("M40"));
+            (path, winner.unwrap_or(all))
+        })
+    }
+
+    /// What stands at a path and below it, in the order of paths.
+    pub fn fields_below(&self, prefix: Path) -> impl Iterator<Item = (&Path, &[Candidate])> {
+        self.view.fields_below(prefix)
     }
 
     /// What stands at a path, the one in force first; empty when nothing does.

@@ -55,6 +55,24 @@ impl View {
             .map(|(path, entry)| (path, entry.visible.as_slice()))
     }
 
+    /// A path and what lies below it.
+    pub(crate) fn fields_below(&self, prefix: Path) -> impl Iterator<Item = (&Path, &[Candidate])> {
+        let below = format!("{prefix}/");
+        // Nothing sorts before it among the paths below. If it is too long for a path, so are they.
+        let first: Option<Path> = format!("{below} ").parse().ok();
+        let exact = self.entries.get_key_value(&prefix);
+        let others = first.into_iter().flat_map(move |first| {
+            let below = below.clone();
+            let from_first = self.entries.range(first..);
+            from_first.take_while(move |(path, _)| path.as_str().starts_with(&below))
+        });
+        exact
+            .into_iter()
+            .chain(others)
+            .filter(|(_, entry)| !entry.visible.is_empty())
+            .map(|(path, entry)| (path, entry.visible.as_slice()))
+    }
+
     /// The values of a path that were visible in a past.
     pub(crate) fn visible_in(&self, path: &Path, past: &Past, graph: &Graph) -> Vec<Write> {
         let Some(entry) = self.entries.get(path) else {

@@ -5,41 +5,43 @@
 //! four branches are kept, those that came first. Replicas may differ in what lies beyond that until an admin
 //! names the branch that counts.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use lab_crdt_model::StatementId;
+use imbl::OrdMap;
 use lab_crdt_model::limit::FORK_BRANCHES_MAX;
+use lab_crdt_model::{StatementId, reached};
 
 /// The position of a tip that stands for "send no more of this author": it has reached a limit at the receiver.
 pub(crate) const NO_MORE: u64 = u64::MAX;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Chain {
-    /// Statements and their predecessors by position; more than one only where branches run side by side.
-    by_seq: BTreeMap<u64, Vec<(StatementId, StatementId)>>,
-    len: usize,
+    /// Predecessors, by position and statement; more than one at a position only where branches run side by side.
+    by_seq: OrdMap<(u64, StatementId), StatementId>,
     /// Ends of all branches with their positions, ascending by id.
     tips: Vec<(StatementId, u64)>,
     /// The first position with two statements.
     fork_at: Option<u64>,
     /// From the first fork on: the first statement of the branch that each statement is on. Only while forked.
-    branches: BTreeMap<StatementId, StatementId>,
+    branches: OrdMap<StatementId, StatementId>,
 }
 
+const LAST: StatementId = StatementId([0xff; 32]);
+
 impl Chain {
-    pub(crate) const fn len(&self) -> usize {
-        self.len
+    pub(crate) fn len(&self) -> usize {
+        self.by_seq.len()
     }
 
-    pub(crate) const fn is_forked(&self) -> bool {
-        self.fork_at.is_some()
+    /// The statements at a position, with their predecessors.
+    fn place(&self, seq: u64) -> impl Iterator<Item = (&StatementId, &StatementId)> {
+        let range = (seq, StatementId::ZERO)..=(seq, LAST);
+        self.by_seq.range(range).map(|((_, id), prev)| (id, prev))
     }
 
     /// Whether a statement after `prev` would begin a branch.
     pub(crate) fn is_branching(&self, seq: u64, prev: &StatementId) -> bool {
-        self.by_seq
-            .get(&seq)
-            .is_some_and(|place| place.iter().any(|(_, p)| p == prev))
+        self.place(seq).any(|(_, p)| p == prev)
     }
 
     /// Whether no further branch is kept.
@@ -50,18 +52,16 @@ impl Chain {
     /// Takes in a statement whose predecessor is here. Returns whether it began a branch.
     pub(crate) fn insert(&mut self, seq: u64, id: StatementId, prev: StatementId) -> bool {
         let is_branching = self.is_branching(seq, &prev);
-        let place = self.by_seq.entry(seq).or_default();
-        place.push((id, prev));
-        place.sort_unstable();
-        self.len += 1;
+        self.by_seq.insert((seq, id), prev);
         self.tips.retain(|(tip, _)| *tip != prev);
         self.tips.push((id, seq));
         self.tips.sort_unstable();
         if is_branching {
+            reached!("a chain was forked");
             self.fork_at = Some(self.fork_at.map_or(seq, |at| at.min(seq)));
             self.label_branches();
-        } else if let Some(first) = self.branches.get(&prev) {
-            self.branches.insert(id, *first);
+        } else if let Some(first) = self.branches.get(&prev).copied() {
+            self.branches.insert(id, first);
         }
         is_branching
     }
@@ -70,17 +70,13 @@ impl Chain {
     fn label_branches(&mut self) {
         self.branches.clear();
         let Some(at) = self.fork_at else { return };
-        for (_, place) in self.by_seq.range(at..) {
-            let mut continued: Vec<StatementId> = Vec::new();
-            for (id, prev) in place {
-                if continued.contains(prev) {
-                    self.branches.insert(*id, *id);
-                } else {
-                    continued.push(*prev);
-                    if let Some(first) = self.branches.get(prev) {
-                        self.branches.insert(*id, *first);
-                    }
-                }
+        let mut continued: BTreeSet<StatementId> = BTreeSet::new();
+        for ((_, id), prev) in self.by_seq.range((at, StatementId::ZERO)..) {
+            // Predecessors at one position are never those at another.
+            if !continued.insert(*prev) {
+                self.branches.insert(*id, *id);
+            } else if let Some(first) = self.branches.get(prev).copied() {
+                self.branches.insert(*id, first);
             }
         }
     }
@@ -99,9 +95,7 @@ impl Chain {
     }
 
     pub(crate) fn contains(&self, seq: u64, id: &StatementId) -> bool {
-        self.by_seq
-            .get(&seq)
-            .is_some_and(|place| place.iter().any(|(i, _)| i == id))
+        self.by_seq.contains_key(&(seq, *id))
     }
 
     /// `head` and everything before it in its chain, latest first; empty if `head` is not here.
@@ -113,9 +107,9 @@ impl Chain {
         let mut next = Some((*head, seq));
         std::iter::from_fn(move || {
             let (at, seq) = next?;
-            let (id, prev) = self.by_seq.get(&seq)?.iter().find(|(id, _)| *id == at)?;
+            let prev = self.by_seq.get(&(seq, at))?;
             next = seq.checked_sub(1).map(|seq| (*prev, seq));
-            Some(*id)
+            Some(at)
         })
     }
 
@@ -131,11 +125,7 @@ impl Chain {
 
     /// The statements at a position.
     pub(crate) fn at(&self, seq: u64) -> impl Iterator<Item = StatementId> + '_ {
-        self.by_seq
-            .get(&seq)
-            .into_iter()
-            .flatten()
-            .map(|(id, _)| *id)
+        self.place(seq).map(|(id, _)| *id)
     }
 
     /// Everything that `tips` of a peer do not cover, by position; a tip that is unknown here counts as a copy of
@@ -159,10 +149,10 @@ impl Chain {
             }
         }
         has.sort_unstable();
+        let from = self.fork_at.map_or(assumed, |at| at.min(assumed));
         self.by_seq
-            .iter()
-            .filter(|(seq, _)| **seq >= assumed || self.fork_at.is_some())
-            .flat_map(|(seq, place)| place.iter().map(move |(id, _)| (*seq, *id)))
+            .range((from, StatementId::ZERO)..)
+            .map(|((seq, id), _)| (*seq, *id))
             .filter(|(seq, id)| {
                 has.binary_search(id).is_err()
                     && (*seq >= assumed || self.fork_at.is_some_and(|at| *seq >= at))

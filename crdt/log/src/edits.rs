@@ -1,13 +1,15 @@
 //! Which edits count, and the nearest edits that count among what each had seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use lab_crdt_model::{AuthorId, Hlc, Op, StatementId};
+use imbl::{OrdMap, OrdSet};
+use lab_crdt_model::{AuthorId, Hlc, Op, StatementId, mutant, reached, sometimes};
 
 use crate::body::{Body, Kind};
 use crate::envelope::{Statement, parse};
-use crate::log::Log;
 use crate::resolve::Authority;
+use crate::state::State;
 
 /// An edit that counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,52 +42,58 @@ pub enum Edits {
     Rebuild(Vec<EffectiveEdit>),
 }
 
-#[derive(Debug, Default)]
+/// Nearest edits in the past of statements that have any.
+type Near = OrdMap<StatementId, Arc<[StatementId]>>;
+
+/// Once it is up to date, a function of the set of statements alone.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct EditIndex {
-    /// Nearest edits in the past of every statement that has any, whether they count or not.
-    near: BTreeMap<StatementId, Vec<StatementId>>,
-    is_edit: BTreeSet<StatementId>,
-    frontier: BTreeSet<StatementId>,
-    verdicts: BTreeMap<StatementId, Result<(), &'static str>>,
-    /// Edits stored since the last update, in order.
+    /// Whether they count or not.
+    near: Near,
+    is_edit: OrdSet<StatementId>,
+    frontier: OrdSet<StatementId>,
+    verdicts: OrdMap<StatementId, Result<(), &'static str>>,
+    /// Of those that count.
+    effective_near: Near,
+    /// Statements stored since the last update, in order.
     fresh: Vec<StatementId>,
-    /// Nearest effective edits in the past of every statement that has any.
-    effective_near: BTreeMap<StatementId, Vec<StatementId>>,
-    append: Vec<StatementId>,
-    is_rebuild: bool,
     is_all_stale: bool,
     stale_authors: BTreeSet<AuthorId>,
 }
 
+/// What an update did to the edits that count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Something that counted does not count any more, or the past of something changed.
+    pub(crate) is_rebuild: bool,
+    /// What counts anew, in causal order.
+    pub(crate) append: Vec<StatementId>,
+}
+
 impl EditIndex {
     pub(crate) fn store(&mut self, s: &Statement) {
-        let past = self.past(&self.near, s.prev, &s.refs);
+        let past = self.past(s.prev, &s.refs);
         if s.body.kind() == Kind::EDIT {
             for id in &past {
                 self.frontier.remove(id);
             }
             self.frontier.insert(s.id);
             self.is_edit.insert(s.id);
-            self.near.insert(s.id, past);
+            self.near.insert(s.id, past.into());
         } else if !past.is_empty() {
-            self.near.insert(s.id, past);
+            self.near.insert(s.id, past.into());
         }
         self.fresh.push(s.id);
     }
 
     /// Nearest edits before a statement: its predecessor and references, or through them.
-    fn past(
-        &self,
-        near: &BTreeMap<StatementId, Vec<StatementId>>,
-        prev: StatementId,
-        refs: &[StatementId],
-    ) -> Vec<StatementId> {
+    fn past(&self, prev: StatementId, refs: &[StatementId]) -> Vec<StatementId> {
         let mut out: Vec<StatementId> = Vec::new();
         for id in std::iter::once(&prev).chain(refs) {
             if self.is_edit.contains(id) {
                 out.push(*id);
-            } else if let Some(list) = near.get(id) {
-                out.extend(list);
+            } else if let Some(list) = self.near.get(id) {
+                out.extend(list.iter());
             }
         }
         out.sort_unstable();
@@ -93,16 +101,29 @@ impl EditIndex {
         out
     }
 
-    pub(crate) const fn frontier(&self) -> &BTreeSet<StatementId> {
+    pub(crate) const fn frontier(&self) -> &OrdSet<StatementId> {
         &self.frontier
     }
 
-    pub(crate) fn parents(&self, id: &StatementId) -> Option<&Vec<StatementId>> {
-        self.near.get(id)
+    pub(crate) fn parents(&self, id: &StatementId) -> &[StatementId] {
+        self.near.get(id).map_or(&[], |list| list)
     }
 
     pub(crate) fn why_not(&self, id: &StatementId) -> Option<&'static str> {
         self.verdicts.get(id).and_then(|v| v.err())
+    }
+
+    /// Whether there is nothing to update.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.fresh.is_empty() && !self.is_all_stale && self.stale_authors.is_empty()
+    }
+
+    /// Whether both say the same, as far as can be told without looking at every edit.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.frontier == other.frontier
+            && self.near.len() == other.near.len()
+            && self.verdicts.len() == other.verdicts.len()
+            && self.effective_near.len() == other.effective_near.len()
     }
 
     pub(crate) fn reset(&mut self) {
@@ -119,9 +140,11 @@ impl EditIndex {
     }
 
     /// Judges what is new or was judged under another authority.
-    pub(crate) fn update(&mut self, log: &Log) {
+    pub(crate) fn update(&mut self, log: &State) -> Change {
+        let mut change = Change::default();
         let mut is_changed = std::mem::take(&mut self.is_all_stale);
         if !self.stale_authors.is_empty() {
+            reached!("edits are judged again under another authority");
             let stale = std::mem::take(&mut self.stale_authors);
             let known: Vec<StatementId> = self.verdicts.keys().copied().collect();
             for id in known {
@@ -137,88 +160,77 @@ impl EditIndex {
             }
             if self.is_edit.contains(&id) {
                 let verdict = self.judge(log, &id);
+                sometimes!(verdict.is_err(), "an edit was stored that does not count");
                 self.verdicts.insert(id, verdict);
             }
             if !is_changed {
-                self.link(log, &id);
+                self.link(&id);
                 if self.verdicts.get(&id) == Some(&Ok(())) {
-                    self.append.push(id);
+                    change.append.push(id);
                 }
             }
         }
         if is_changed {
             self.effective_near.clear();
-            for (_, id) in log.in_order() {
-                self.link(log, &id);
+            for id in log.in_order() {
+                self.link(&id);
             }
-            self.append.clear();
-            self.is_rebuild = true;
+            change.append.clear();
+            change.is_rebuild = !mutant!("M44");
         }
+        change
     }
 
-    fn judge(&self, log: &Log, id: &StatementId) -> Result<(), &'static str> {
+    fn judge(&self, log: &State, id: &StatementId) -> Result<(), &'static str> {
         let Some(s) = log.stored(id).and_then(|s| parse(&s.bytes).ok()) else {
             return Err("it cannot be read");
         };
         match &s.body {
-            Body::Edit(edit) => {
-                log.authority_as_resolved()
-                    .judge(StatementId(log.mesh().0), &s, &edit.ops)
-            }
+            Body::Edit(edit) => log
+                .authority()
+                .judge(StatementId(log.mesh().0), &s, &edit.ops),
             _ => Err("it is not an edit"),
         }
     }
 
     /// Computes the nearest effective edits before `id`, whose own past is linked already.
-    fn link(&mut self, log: &Log, id: &StatementId) {
+    fn link(&mut self, id: &StatementId) {
         // `near` of a statement names its nearest edits; replace each that does not count by its own past.
         let mut out: Vec<StatementId> = Vec::new();
         if self.is_edit.contains(id) || self.near.contains_key(id) {
-            for edit in self.near.get(id).into_iter().flatten() {
+            for edit in self.near.get(id).into_iter().flat_map(|list| list.iter()) {
                 if self.verdicts.get(edit) == Some(&Ok(())) {
                     out.push(*edit);
                 } else if let Some(list) = self.effective_near.get(edit) {
-                    out.extend(list);
+                    out.extend(list.iter());
                 }
             }
         }
-        let _ = log;
         out.sort_unstable();
         out.dedup();
         if out.is_empty() {
             self.effective_near.remove(id);
         } else {
-            self.effective_near.insert(*id, out);
+            self.effective_near.insert(*id, out.into());
         }
     }
 
-    pub(crate) fn take(&mut self, log: &Log) -> Edits {
-        if std::mem::take(&mut self.is_rebuild) {
-            self.append.clear();
-            return Edits::Rebuild(self.all(log));
-        }
-        let append = std::mem::take(&mut self.append);
-        if append.is_empty() {
-            return Edits::Unchanged;
-        }
-        Edits::Append(
-            append
-                .iter()
-                .filter_map(|id| self.effective(log, id))
-                .collect(),
-        )
-    }
-
-    pub(crate) fn all(&self, log: &Log) -> Vec<EffectiveEdit> {
-        let counting = log
-            .in_order()
-            .filter(|(_, id)| self.verdicts.get(id) == Some(&Ok(())));
-        counting
-            .filter_map(|(_, id)| self.effective(log, &id))
+    /// Those of `ids` that are edits that are here, read.
+    pub(crate) fn read(&self, log: &State, ids: &[StatementId]) -> Vec<EffectiveEdit> {
+        ids.iter()
+            .filter_map(|id| self.effective(log, id))
             .collect()
     }
 
-    fn effective(&self, log: &Log, id: &StatementId) -> Option<EffectiveEdit> {
+    /// All that count, in causal order.
+    pub(crate) fn all(&self, log: &State) -> Vec<EffectiveEdit> {
+        log.in_order()
+            .filter(|id| self.verdicts.get(id) == Some(&Ok(())))
+            .filter_map(|id| self.effective(log, &id))
+            .collect()
+    }
+
+    fn effective(&self, log: &State, id: &StatementId) -> Option<EffectiveEdit> {
         let stored = log.stored(id)?;
         let s = parse(&stored.bytes).ok()?;
         let Body::Edit(edit) = s.body else {
@@ -230,7 +242,11 @@ impl EditIndex {
             branch: log.chain(&s.author)?.branch(id),
             at: s.hlc,
             message: edit.message,
-            parents: self.effective_near.get(id).cloned().unwrap_or_default(),
+            parents: self
+                .effective_near
+                .get(id)
+                .map(|list| list.to_vec())
+                .unwrap_or_default(),
             ops: edit.ops,
         })
     }

@@ -19,11 +19,13 @@ mod chain;
 mod edits;
 mod envelope;
 mod log;
+mod memo;
 mod prints;
 mod register;
 mod resolve;
 mod root;
 mod roster;
+mod state;
 pub mod sync;
 mod token;
 
@@ -34,6 +36,7 @@ pub use body::{
 pub use edits::{Edits, EffectiveEdit};
 pub use envelope::{Draft, EnvelopeError, Statement, open, seal};
 pub use log::{Log, Outcome, Refusal, Tail};
+pub use memo::{Memo, MemoFigures, StepKey, step_key};
 pub use prints::Prints;
 pub use register::{Register, RegisterError, RegisterKey, Registers, seal_register};
 pub use resolve::{Authority, GrantState};

@@ -1,22 +1,24 @@
 //! One replica's set of statements: what comes in, what waits, what is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::limit::{
     CUT_KEPT_MAX, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX, PENDING_MS_MAX,
     PENDING_PER_AUTHOR_MAX, STATEMENT_BYTES_MAX, TOKENS_MAX,
 };
-use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall, mutant, reached, sometimes};
 
-use crate::body::{Body, Kind, Rights};
+use crate::body::{Body, Kind};
 use crate::chain::{Chain, NO_MORE};
-use crate::edits::EditIndex;
+use crate::edits::{Change, Edits, EffectiveEdit};
 use crate::envelope::{EnvelopeError, Statement, open, parse};
+use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
-use crate::resolve::{Authority, resolve};
+use crate::resolve::Authority;
 use crate::root::{RootError, RootRecord, SignedRoot};
+use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
 
 /// Most bytes kept of one operator, and of one node.
@@ -24,6 +26,8 @@ const OPERATOR_BYTES_MAX: usize = 16 << 20;
 const NODE_BYTES_MAX: usize = 2 << 20;
 /// Most bytes of one author that wait for others.
 const PENDING_BYTES_MAX: usize = 4 << 20;
+/// What others refer to is taken in up to so many times the quota of its author.
+const NEEDED_FACTOR: usize = 4;
 /// Most joins kept beyond the uses of their token; the surplus of a token that got about.
 const JOINS_BEYOND_USES_MAX: usize = 16;
 /// Most authors of which no more is asked for in an exchange.
@@ -101,120 +105,135 @@ pub struct Tail {
     pub hlc: Hlc,
 }
 
-#[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) bytes: Bytes,
-    pub(crate) author: AuthorId,
-    pub(crate) seq: u64,
-    pub(crate) order: u64,
-}
-
-/// What an author may say at all. Only grows, and follows from the set of statements alone: what counts is decided
-/// later, but nothing at all is kept of those who never had any standing.
-#[derive(Debug, Default, Clone, Copy)]
-struct Standing {
-    is_operator: bool,
-    may_invite: bool,
-}
-
-/// How much of an author is kept.
+/// How much of an author waits.
 #[derive(Debug, Default, Clone, Copy)]
 struct Usage {
+    count: usize,
     bytes: usize,
-    waiting: usize,
-    waiting_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
-    statement: Statement,
+    statement: Arc<Statement>,
     since: Mono,
 }
 
+/// What became of the edits, and the state that came of it.
+struct Settled {
+    state: Arc<State>,
+    change: Change,
+}
+
+/// About what one statement copies of a state, bytes.
+const COPIED_BYTES: usize = 12_000;
+/// About what an authority of its own costs, bytes for each member.
+const MEMBER_BYTES: usize = 600;
+
 /// A replica's statements. See the crate manual.
-#[derive(Debug)]
+///
+/// Clones are cheap. With a [`Memo`], replicas of one process that hold the same statements share them.
+#[derive(Debug, Clone)]
 pub struct Log {
-    mesh: MeshId,
-    root: RootRecord,
-    signed_root: SignedRoot,
-    statements: BTreeMap<StatementId, Stored>,
-    by_order: BTreeMap<u64, StatementId>,
-    next_order: u64,
-    chains: BTreeMap<AuthorId, Chain>,
-    acts: BTreeMap<StatementId, Statement>,
-    known: BTreeMap<AuthorId, Standing>,
-    usage: BTreeMap<AuthorId, Usage>,
+    state: Arc<State>,
+    memo: Memo,
     waiting: BTreeMap<StatementId, Vec<Waiting>>,
     waiting_ids: BTreeSet<StatementId>,
+    waiting_of: BTreeMap<AuthorId, Usage>,
     wanted_from: StatementId,
-    invite_count: usize,
-    join_counts: BTreeMap<StatementId, usize>,
     /// Authors of whom something was refused for good; until [`Log::forget_full`].
     full: BTreeSet<AuthorId>,
     progress: u64,
-    prints: Prints,
-    hlc: Hlc,
-    authority: Authority,
-    is_stale: bool,
-    edits: EditIndex,
+    /// What happened to the edits since they were taken last.
+    untaken: Change,
 }
 
 impl Log {
     /// An empty replica of the mesh that a root record founds.
     pub fn new(signed_root: SignedRoot) -> Result<Self, RootError> {
-        let root = signed_root.verify()?;
-        let known = root
-            .admins
-            .iter()
-            .map(|a| a.key)
-            .chain(root.root_keys.iter().copied())
-            .map(|key| {
-                let all = Standing {
-                    is_operator: true,
-                    may_invite: true,
-                };
-                (key, all)
-            })
-            .collect();
+        Self::with_memo(signed_root, Memo::none())
+    }
+
+    /// The same, to be shared with others of this memo.
+    pub fn with_memo(signed_root: SignedRoot, memo: Memo) -> Result<Self, RootError> {
+        let state = if memo.is_on() {
+            let key = step_key("root", &[&signed_root.encode()]);
+            match memo.get::<State>(&key) {
+                Some(state) => state,
+                None => {
+                    let state = Arc::new(State::new(signed_root)?);
+                    memo.put(key, &state, COPIED_BYTES);
+                    state
+                }
+            }
+        } else {
+            Arc::new(State::new(signed_root)?)
+        };
         Ok(Self {
-            mesh: signed_root.mesh(),
-            root,
-            signed_root,
-            statements: BTreeMap::new(),
-            by_order: BTreeMap::new(),
-            next_order: 0,
-            chains: BTreeMap::new(),
-            acts: BTreeMap::new(),
-            known,
-            usage: BTreeMap::new(),
+            state,
+            memo,
             waiting: BTreeMap::new(),
             waiting_ids: BTreeSet::new(),
+            waiting_of: BTreeMap::new(),
             wanted_from: StatementId::ZERO,
-            invite_count: 0,
-            join_counts: BTreeMap::new(),
             full: BTreeSet::new(),
             progress: 0,
-            prints: Prints::default(),
-            hlc: Hlc::default(),
-            authority: Authority::default(),
-            is_stale: true,
-            edits: EditIndex::default(),
+            untaken: Change::default(),
         })
     }
 
     /// The mesh.
-    pub const fn mesh(&self) -> MeshId {
-        self.mesh
+    pub fn mesh(&self) -> MeshId {
+        self.state.mesh()
     }
 
     /// The root record.
-    pub const fn root(&self) -> &RootRecord {
-        &self.root
+    pub fn root(&self) -> &RootRecord {
+        self.state.root()
     }
 
     /// The root record with its signatures.
-    pub const fn signed_root(&self) -> &SignedRoot {
-        &self.signed_root
+    pub fn signed_root(&self) -> &SignedRoot {
+        self.state.signed_root()
+    }
+
+    /// What this replica shares its steps with.
+    pub const fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    /// The same replica, sharing its steps with others of a memo from here on.
+    #[must_use]
+    pub fn with_memo_of(&self, memo: Memo) -> Self {
+        Self {
+            memo,
+            ..self.clone()
+        }
+    }
+
+    /// Lets others come upon this state by whatever way they come to it.
+    pub fn publish(&mut self) {
+        self.refresh();
+        let key = *self.state.key();
+        match self.memo.get::<State>(&key) {
+            Some(known) => self.state = known,
+            None => {
+                let members = self.state.authority().roster.members.len();
+                let bytes = self.state.len() * COPIED_BYTES / 16 + members * MEMBER_BYTES;
+                self.memo.put(key, &self.state, bytes);
+            }
+        }
+    }
+
+    /// A name of what is stored here, up to date: equal names mean equal statements, signatures included. `None`
+    /// without a memo, which nobody needs it for.
+    pub fn name(&mut self) -> Option<StepKey> {
+        self.refresh();
+        self.memo.is_on().then(|| *self.state.key())
+    }
+
+    /// Whether both are one and the same in memory.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     /// Takes in bytes from anyone: lengths, author, quota, signature, body and chain are checked, in this order.
@@ -229,6 +248,7 @@ impl Log {
             && self.full.len() < FULL_MAX
             && self.full.insert(AuthorId(*author))
         {
+            reached!("no more of an author is asked for in an exchange");
             self.progress += 1;
         }
         taken
@@ -236,25 +256,50 @@ impl Log {
 
     fn ingest_checked(&mut self, bytes: &Bytes, now: Mono) -> Result<Outcome, Refusal> {
         let id = peek_id(bytes).ok_or(EnvelopeError::Length)?;
-        if self.statements.contains_key(&id) {
+        if self.state.contains(&id) {
             return Ok(Outcome::Known(id));
         }
         let author = bytes
             .get(2..34)
             .and_then(|b| b.first_chunk())
             .ok_or(EnvelopeError::Length)?;
-        self.check_standing(&AuthorId(*author), Kind(bytes[1]))?;
-        if !self.is_needed(&id) {
-            self.check_quota(&AuthorId(*author), bytes.len())?;
+        let author = AuthorId(*author);
+        self.check_standing(&author, Kind(bytes[1]))?;
+        self.check_quota(&author, bytes.len(), 1)
+            .or_else(|refusal| self.unless_needed(&id, &author, bytes.len(), refusal))?;
+        let statement = self.opened(bytes, &id)?;
+        self.place(statement, now, Source::Mesh)
+    }
+
+    /// The statement of these bytes if its author has signed it; of equal ones, the same for everyone.
+    fn opened(&self, bytes: &Bytes, id: &StatementId) -> Result<Arc<Statement>, EnvelopeError> {
+        if !self.memo.is_on() {
+            return open(&self.mesh(), bytes).map(Arc::new);
         }
-        let statement = open(&self.mesh, bytes)?;
-        self.place(statement, now, false)
+        let signature = bytes.get(bytes.len() - 64..).unwrap_or_default();
+        let key = step_key("statement", &[&self.mesh().0, &id.0, signature]);
+        if let Some(known) = self.memo.get::<Statement>(&key) {
+            if self.memo.is_check_due() {
+                let again = open(&self.mesh(), bytes);
+                assert_eq!(
+                    again.as_ref(),
+                    Ok(&*known),
+                    "a remembered statement differs"
+                );
+            }
+            return Ok(known);
+        }
+        // What is kept must not hold on to the whole frame that it came in.
+        let statement = Arc::new(open(&self.mesh(), &Bytes::copy_from_slice(bytes))?);
+        let size = size_of::<Statement>() + 3 * bytes.len();
+        self.memo.put(key, &statement, size);
+        Ok(statement)
     }
 
     /// Takes in bytes that this replica had stored before; the signature and quotas are not checked again.
     pub fn restore(&mut self, bytes: &Bytes) -> Result<Outcome, Refusal> {
         let statement = parse(bytes)?;
-        self.place(statement, Mono::default(), true)
+        self.place(Arc::new(statement), Mono::default(), Source::Store)
     }
 
     /// The same for all that this replica had stored, in any order; work grows with their number only. What is
@@ -288,7 +333,7 @@ impl Log {
             let Some(s) = statements.remove(&id) else {
                 continue;
             };
-            let _damaged = self.place(s, Mono::default(), true);
+            let _damaged = self.place(Arc::new(s), Mono::default(), Source::Store);
             for follower in followers.remove(&id).unwrap_or_default() {
                 if let Some(count) = lacking.get_mut(&follower) {
                     *count -= 1;
@@ -302,34 +347,69 @@ impl Log {
         }
     }
 
-    /// Whether something here cannot count before it arrives: such a statement is taken in beyond every quota.
-    fn is_needed(&self, id: &StatementId) -> bool {
-        self.waiting.contains_key(id) || self.authority.awaited.contains(id)
+    /// Whether something of others here cannot count before it arrives: such a statement is taken in beyond what is
+    /// kept of its author. What only its own author refers to is not: nobody may lift their own bounds.
+    fn is_needed(&self, id: &StatementId, author: &AuthorId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![*id];
+        while let Some(id) = next.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            if self.state.authority().awaited.contains(&id) {
+                return true;
+            }
+            for w in self.waiting.get(&id).into_iter().flatten() {
+                if w.statement.author != *author {
+                    return true;
+                }
+                next.push(w.statement.id);
+            }
+        }
+        false
     }
 
-    fn is_admin(&self, author: &AuthorId) -> bool {
-        self.root.admins.iter().any(|a| a.key == *author)
+    /// Lets what others need in beyond a bound, though not without end: they may be of one mind with its author.
+    fn unless_needed(
+        &self,
+        id: &StatementId,
+        author: &AuthorId,
+        bytes: usize,
+        refusal: Refusal,
+    ) -> Result<(), Refusal> {
+        if self.is_needed(id, author) {
+            self.check_quota(author, bytes, NEEDED_FACTOR)
+        } else {
+            Err(refusal)
+        }
     }
 
     fn check_standing(&self, author: &AuthorId, kind: Kind) -> Result<(), Refusal> {
         let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::CO_SIGN;
-        match self.known.get(author) {
+        match self.state.standing(author) {
             None if kind == Kind::JOIN => Ok(()),
-            None => Err(Refusal::Stranger),
+            None => {
+                reached!("a stranger said something");
+                Err(Refusal::Stranger)
+            }
             Some(standing) if standing.is_operator || for_nodes => Ok(()),
             Some(_) => Err(Refusal::Kind),
         }
     }
 
-    fn check_quota(&self, author: &AuthorId, more: usize) -> Result<(), Refusal> {
-        let (max, bytes_max) = if self.known.get(author).is_some_and(|s| s.is_operator) {
+    /// Whether an author stays within so many times its quota.
+    fn check_quota(&self, author: &AuthorId, more: usize, times: usize) -> Result<(), Refusal> {
+        let is_operator = self.state.standing(author).is_some_and(|s| s.is_operator);
+        let (max, bytes_max) = if is_operator {
             (OPERATOR_STATEMENTS_MAX, OPERATOR_BYTES_MAX)
         } else {
             (NODE_STATEMENTS_MAX, NODE_BYTES_MAX)
         };
-        let count = self.chains.get(author).map_or(0, Chain::len);
-        let bytes = self.usage.get(author).map_or(0, |u| u.bytes);
-        if !self.is_admin(author) && (count >= max || bytes + more > bytes_max) {
+        let (max, bytes_max) = (max * times, bytes_max * times);
+        let count = self.state.chain(author).map_or(0, Chain::len);
+        let bytes = self.state.bytes_of(author);
+        if !self.state.is_admin(author) && (count >= max || bytes + more > bytes_max) {
+            reached!("an author used up its quota");
             Err(Refusal::Quota(max))
         } else {
             Ok(())
@@ -338,19 +418,20 @@ impl Log {
 
     fn place(
         &mut self,
-        statement: Statement,
+        statement: Arc<Statement>,
         now: Mono,
-        was_here: bool,
+        source: Source,
     ) -> Result<Outcome, Refusal> {
         let mut ids = Vec::new();
         let first = statement.id;
         let mut queue = vec![statement];
         while let Some(s) = queue.pop() {
             let id = s.id;
-            match self.place_one(s, now, was_here) {
+            match self.place_one(s, now, source) {
                 Ok(Placed::Stored) => {
                     ids.push(id);
                     for w in self.waiting.remove(&id).unwrap_or_default() {
+                        reached!("a statement that waited was released");
                         self.forget_waiting(&w.statement);
                         queue.push(w.statement);
                     }
@@ -367,67 +448,96 @@ impl Log {
         Ok(Outcome::Stored { ids })
     }
 
-    fn place_one(&mut self, s: Statement, now: Mono, was_here: bool) -> Result<Placed, Refusal> {
-        if self.statements.contains_key(&s.id) {
+    fn place_one(
+        &mut self,
+        s: Arc<Statement>,
+        now: Mono,
+        source: Source,
+    ) -> Result<Placed, Refusal> {
+        if self.state.contains(&s.id) {
             return Ok(Placed::Known);
         }
-        if let Some(missing) = self.missing(&s) {
+        if let Some(missing) = self.state.missing(&s) {
             return self.wait(s, missing, now);
         }
-        if s.seq > 0 {
-            let prev = &self.statements[&s.prev];
-            if prev.author != s.author || prev.seq + 1 != s.seq {
-                return Err(Refusal::Chain);
+        if let Body::Unknown(..) = &s.body {
+            reached!("a statement of an unknown kind was taken in");
+            if mutant!("M28") && source == Source::Mesh {
+                return Err(Refusal::Kind);
             }
         }
+        let prev = self.state.stored(&s.prev).filter(|_| s.seq > 0);
+        if prev.is_some_and(|prev| prev.author != s.author || prev.seq + 1 != s.seq) {
+            return Err(Refusal::Chain);
+        }
         if let Body::Join(join) = &s.body {
-            self.check_join(&s, join, was_here)?;
+            self.check_join(&s, join, source)?;
         }
-        if !was_here && !self.is_needed(&s.id) {
-            self.check_bounds(&s)?;
+        if source == Source::Mesh
+            && let Err(refusal) = self.check_bounds(&s)
+        {
+            self.unless_needed(&s.id, &s.author, s.bytes.len(), refusal)?;
         }
-        let chain = self.chains.entry(s.author).or_default();
-        if chain.insert(s.seq, s.id, s.prev) {
-            // Branches are named anew.
-            self.is_stale = true;
-            self.edits.reset();
-        }
-        let author = s.author;
-        self.store(s);
-        self.set_print(&author);
+        self.take(&s, source);
         Ok(Placed::Stored)
+    }
+
+    fn take(&mut self, s: &Arc<Statement>, source: Source) {
+        self.progress += 1;
+        // What is restored comes in bulk and is named as a whole.
+        if !self.memo.is_on() || source == Source::Store {
+            return Arc::make_mut(&mut self.state).take(s);
+        }
+        self.state = self.memo.step(
+            || self.state.key_with(s),
+            || {
+                let mut next = State::clone(&self.state);
+                next.take(s);
+                next
+            },
+            |_| COPIED_BYTES,
+            State::is_like,
+        );
     }
 
     fn check_join(
         &self,
         s: &Statement,
         join: &crate::body::Join,
-        was_here: bool,
+        source: Source,
     ) -> Result<(), Refusal> {
-        let by = self.acts.get(&join.invite);
+        let by = self.state.act(&join.invite);
         let Some((author, Body::Invite(invite))) = by.map(|i| (i.author, &i.body)) else {
             return Err(Refusal::Token);
         };
-        if was_here {
+        if source == Source::Store {
             return Ok(());
         }
-        if !self.known.get(&author).is_some_and(|s| s.may_invite) {
+        if !self.state.standing(&author).is_some_and(|s| s.may_invite) {
             return Err(Refusal::Stranger);
         }
-        let is_signed = is_join_signed(
-            &invite.token_key,
-            &self.mesh,
-            &s.author.node(),
-            &join.seal_key,
-            join.operator_key.as_ref(),
-            &join.token_signature,
+        let is_signed = self.memo.step(
+            || step_key("token", &[&self.mesh().0, &s.id.0, &invite.token_key]),
+            || {
+                is_join_signed(
+                    &invite.token_key,
+                    &self.mesh(),
+                    &s.author.node(),
+                    &join.seal_key,
+                    join.operator_key.as_ref(),
+                    &join.token_signature,
+                )
+            },
+            |_| 0,
+            PartialEq::eq,
         );
-        if s.seq != 0 || !is_signed {
+        if s.seq != 0 || !*is_signed {
+            reached!("a join does not prove that its sender held the token");
             return Err(Refusal::Token);
         }
         let max = usize::from(invite.uses_max) + JOINS_BEYOND_USES_MAX;
-        let count = self.join_counts.get(&join.invite).copied().unwrap_or(0);
-        if count >= max && !self.is_needed(&s.id) {
+        let count = self.state.join_count(&join.invite);
+        if count >= max && !self.is_needed(&s.id, &s.author) {
             return Err(Refusal::Quota(max));
         }
         Ok(())
@@ -435,68 +545,52 @@ impl Log {
 
     /// What is kept of an author who forked its chain or was cut, and of tokens.
     fn check_bounds(&self, s: &Statement) -> Result<(), Refusal> {
-        self.check_quota(&s.author, s.bytes.len())?;
+        self.check_quota(&s.author, s.bytes.len(), 1)?;
         let is_invite = matches!(s.body, Body::Invite(_));
-        if is_invite && self.invite_count >= 50 * TOKENS_MAX && !self.is_admin(&s.author) {
+        let is_full = self.state.invite_count() >= 50 * TOKENS_MAX;
+        if is_invite && is_full && !self.state.is_admin(&s.author) {
             return Err(Refusal::Quota(50 * TOKENS_MAX));
         }
-        let Some(chain) = self.chains.get(&s.author) else {
+        let Some(chain) = self.state.chain(&s.author) else {
             return Ok(());
         };
-        let allowed = self.authority.allowed(&s.author);
+        let authority = self.state.authority();
+        let allowed = authority.allowed(&s.author);
         if let Some(allowed) = allowed
             && !allowed.contains(&s.id)
         {
             // What a cut admin says against other admins may still weigh something one day.
             let may_weigh = matches!(s.body, Body::Revoke(_) | Body::CoSign(_));
-            let max = if may_weigh && self.is_admin(&s.author) {
+            let max = if may_weigh && self.state.is_admin(&s.author) {
                 2 * CUT_KEPT_MAX
             } else {
                 CUT_KEPT_MAX
             };
+            reached!("a cut key goes on speaking");
             if chain.len() >= allowed.len() + max {
+                reached!("no more is kept of a cut key");
                 return Err(Refusal::Cut);
             }
         }
         // While the branch that counts is awaited, it must get in.
-        let is_cut_awaited = allowed.is_none() && self.authority.revoked.contains(&s.author);
+        let is_cut_awaited = allowed.is_none() && authority.revoked.contains(&s.author);
+        sometimes!(
+            is_cut_awaited,
+            "a cut is awaited while its key goes on speaking"
+        );
+        if mutant!("M43") && chain.is_branching(s.seq, &s.prev) {
+            return Err(Refusal::Fork);
+        }
         if chain.is_branching(s.seq, &s.prev) && chain.is_full() && !is_cut_awaited {
+            reached!("a fifth branch of one chain was refused");
             return Err(Refusal::Fork);
         }
         Ok(())
     }
 
-    /// What of an author replicas compare and exchange: everything, but of a cut author only what counts, so that
-    /// evidence, of which each keeps what came first, does not keep replicas apart. Admins are an exception, because
-    /// what a cut one says may still count.
-    fn told(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
-        self.authority
-            .allowed(author)
-            .filter(|_| !self.is_admin(author))
-    }
-
-    /// Ends of what is told of an author, by position.
-    pub(crate) fn tips(&self, author: &AuthorId) -> Vec<(u64, StatementId)> {
-        let Some(chain) = self.chains.get(author) else {
-            return Vec::new();
-        };
-        match self.told(author) {
-            None => chain.tips().iter().map(|(id, seq)| (*seq, *id)).collect(),
-            // Cuts meet in one path from the start of the chain, so its length gives its end.
-            Some(allowed) => (allowed.len() as u64)
-                .checked_sub(1)
-                .and_then(|seq| {
-                    let end = chain.at(seq).find(|id| allowed.contains(id));
-                    end.map(|id| (seq, id))
-                })
-                .into_iter()
-                .collect(),
-        }
-    }
-
     /// What to tell a peer of an author: the ends of its branches, and whether no more is wanted.
     pub(crate) fn tips_to_tell(&self, author: &AuthorId) -> Vec<(u64, StatementId)> {
-        let mut tips = self.tips(author);
+        let mut tips = self.state.tips(author);
         tips.truncate(TIPS_TOLD_MAX);
         if self.full.contains(author) {
             tips.push((NO_MORE, StatementId::ZERO));
@@ -515,14 +609,7 @@ impl Log {
         author: &AuthorId,
         tips: &[(u64, StatementId)],
     ) -> Vec<StatementId> {
-        let Some(chain) = self.chains.get(author) else {
-            return Vec::new();
-        };
-        let mut out = chain.beyond(tips);
-        if let Some(allowed) = self.told(author) {
-            out.retain(|id| allowed.contains(id));
-        }
-        out
+        self.state.beyond(author, tips)
     }
 
     /// Starts asking again for what was refused. Call it when an exchange is opened.
@@ -535,28 +622,25 @@ impl Log {
         self.progress
     }
 
-    fn set_print(&mut self, author: &AuthorId) {
-        let tips = self.tips(author);
-        let print = (!tips.is_empty()).then(|| tips_print(&tips));
-        self.prints.set(&author.0, print);
-    }
-
-    fn missing(&self, s: &Statement) -> Option<StatementId> {
-        past_of(s).find(|id| !self.statements.contains_key(id))
-    }
-
-    fn wait(&mut self, s: Statement, missing: StatementId, now: Mono) -> Result<Placed, Refusal> {
+    fn wait(
+        &mut self,
+        s: Arc<Statement>,
+        missing: StatementId,
+        now: Mono,
+    ) -> Result<Placed, Refusal> {
         if self.waiting_ids.contains(&s.id) {
             return Ok(Placed::Missing(missing));
         }
-        let usage = self.usage.entry(s.author).or_default();
-        if usage.waiting >= PENDING_PER_AUTHOR_MAX
-            || usage.waiting_bytes + s.bytes.len() > PENDING_BYTES_MAX
-        {
+        let usage = self.waiting_of.entry(s.author).or_default();
+        reached!("a statement waits for what it refers to");
+        let is_full = usage.count >= PENDING_PER_AUTHOR_MAX
+            || usage.bytes + s.bytes.len() > PENDING_BYTES_MAX;
+        if is_full && !mutant!("M21") {
+            reached!("too many statements of an author wait");
             return Err(Refusal::Pending);
         }
-        usage.waiting += 1;
-        usage.waiting_bytes += s.bytes.len();
+        usage.count += 1;
+        usage.bytes += s.bytes.len();
         self.waiting_ids.insert(s.id);
         self.progress += 1;
         self.waiting.entry(missing).or_default().push(Waiting {
@@ -568,66 +652,12 @@ impl Log {
 
     fn forget_waiting(&mut self, s: &Statement) {
         self.waiting_ids.remove(&s.id);
-        if let Some(usage) = self.usage.get_mut(&s.author) {
-            usage.waiting -= 1;
-            usage.waiting_bytes -= s.bytes.len();
-        }
-    }
-
-    /// Who gets standing by a statement.
-    fn learn(&mut self, s: &Statement) {
-        let is_by_admin = s.under.0 == self.mesh.0 && self.is_admin(&s.author);
-        match &s.body {
-            Body::Grant(g) if is_by_admin => {
-                let standing = self.known.entry(g.subject).or_default();
-                standing.is_operator = true;
-                standing.may_invite |= g.rights.has(Rights::INVITE);
+        if let Some(usage) = self.waiting_of.get_mut(&s.author) {
+            usage.count -= 1;
+            usage.bytes -= s.bytes.len();
+            if usage.count == 0 {
+                self.waiting_of.remove(&s.author);
             }
-            Body::Admit(a) if is_by_admin => {
-                self.known.entry(a.node.author()).or_default();
-            }
-            Body::Join(j) => {
-                self.known.entry(s.author).or_default();
-                *self.join_counts.entry(j.invite).or_default() += 1;
-                let Some(Body::Invite(invite)) = self.acts.get(&j.invite).map(|i| &i.body) else {
-                    return;
-                };
-                if let Some(key) = j.operator_key.filter(|_| invite.role == Role::Laptop) {
-                    let may_invite = invite.rights.has(Rights::INVITE);
-                    let standing = self.known.entry(key).or_default();
-                    standing.is_operator = true;
-                    standing.may_invite |= may_invite;
-                }
-            }
-            Body::Invite(_) => self.invite_count += 1,
-            _ => {}
-        }
-    }
-
-    fn store(&mut self, s: Statement) {
-        self.learn(&s);
-        self.progress += 1;
-        self.usage.entry(s.author).or_default().bytes += s.bytes.len();
-        self.hlc = self.hlc.max(s.hlc);
-        self.edits.store(&s);
-        let order = self.next_order;
-        self.next_order += 1;
-        self.by_order.insert(order, s.id);
-        let (author, seq, bytes) = (s.author, s.seq, s.bytes.clone());
-        self.statements.insert(
-            s.id,
-            Stored {
-                bytes,
-                author,
-                seq,
-                order,
-            },
-        );
-        if matches!(s.body, Body::Edit(_) | Body::Unknown(..)) {
-            self.is_stale |= self.authority.awaited.contains(&s.id);
-        } else {
-            self.is_stale = true;
-            self.acts.insert(s.id, s);
         }
     }
 
@@ -638,12 +668,16 @@ impl Log {
             list.retain(|w| {
                 let keep = now.ms_since(w.since) <= PENDING_MS_MAX;
                 if !keep {
-                    gone.push(w.statement.clone());
+                    gone.push(Arc::clone(&w.statement));
                 }
                 keep
             });
             !list.is_empty()
         });
+        sometimes!(
+            !gone.is_empty(),
+            "a statement waited for ten minutes in vain"
+        );
         for statement in &gone {
             self.forget_waiting(statement);
         }
@@ -653,15 +687,14 @@ impl Log {
     /// What waiting statements need first; at most `max`, others the next time, so that nobody's made-up references
     /// keep what another needs from being asked for.
     pub fn wanted(&mut self, max: usize) -> Vec<StatementId> {
-        let is_missing = |id: &&StatementId| {
-            !self.waiting_ids.contains(*id) && !self.statements.contains_key(*id)
-        };
+        let is_missing =
+            |id: &&StatementId| !self.waiting_ids.contains(*id) && !self.state.contains(id);
         let from = self.wanted_from;
         let after = self.waiting.range(from..).map(|(id, _)| id);
         let before = self.waiting.range(..from).map(|(id, _)| id);
         let out: Vec<StatementId> = after
             .chain(before)
-            .chain(&self.authority.awaited)
+            .chain(&self.state.authority().awaited)
             .filter(is_missing)
             .take(max)
             .copied()
@@ -681,62 +714,53 @@ impl Log {
 
     /// How many statements are stored.
     pub fn len(&self) -> usize {
-        self.statements.len()
+        self.state.len()
     }
 
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
-        self.statements.is_empty()
+        self.state.len() == 0
     }
 
     /// Whether a statement is stored.
     pub fn contains(&self, id: &StatementId) -> bool {
-        self.statements.contains_key(id)
+        self.state.contains(id)
     }
 
     /// The envelope of a stored statement.
     pub fn envelope(&self, id: &StatementId) -> Option<Bytes> {
-        self.statements.get(id).map(|s| s.bytes.clone())
+        self.state.stored(id).map(|s| s.bytes.clone())
     }
 
     /// A stored statement, read again.
     pub fn statement(&self, id: &StatementId) -> Option<Statement> {
-        self.acts
-            .get(id)
-            .cloned()
-            .or_else(|| parse(&self.statements.get(id)?.bytes).ok())
+        self.state.statement(id)
     }
 
-    /// Ids in the order of arrival, newest first.
-    pub fn newest(&self) -> impl Iterator<Item = StatementId> + '_ {
-        self.by_order.values().rev().copied()
+    /// Ids by stamp, newest first, but never a statement before what it had seen. The same order on every replica.
+    pub fn newest(&self) -> impl DoubleEndedIterator<Item = StatementId> + '_ {
+        self.state.in_order().rev()
     }
 
     /// Authors whose chain is forked.
-    pub fn forked(&self) -> impl Iterator<Item = AuthorId> + '_ {
-        self.chains
-            .iter()
-            .filter(|(_, c)| c.is_forked())
-            .map(|(a, _)| *a)
+    pub fn forked(&self) -> impl ExactSizeIterator<Item = AuthorId> + '_ {
+        self.state.forked().iter().copied()
     }
 
     /// The digest of the set of statements.
     pub fn digest(&self) -> [u8; 32] {
-        self.prints.digest()
+        self.state.prints().digest()
     }
 
     /// What an author needs to continue its chain, having seen everything that is here.
     pub fn tail(&self, author: &AuthorId) -> Tail {
-        let head = self.chains.get(author).and_then(Chain::head);
+        let head = self.state.chain(author).and_then(Chain::head);
         let refs = self
-            .edits
+            .state
+            .edits()
             .frontier()
             .iter()
-            .filter(|id| {
-                self.statements
-                    .get(*id)
-                    .is_some_and(|s| s.author != *author)
-            })
+            .filter(|id| self.state.stored(id).is_some_and(|s| s.author != *author))
             .copied()
             .collect();
         let (prev, seq) = head.map_or((StatementId::ZERO, 0), |(id, seq)| (id, seq + 1));
@@ -744,71 +768,129 @@ impl Log {
             seq,
             prev,
             refs,
-            hlc: self.hlc,
+            hlc: self.state.hlc(),
         }
     }
 
     /// Who may say what, resolved if anything changed since.
     pub fn authority(&mut self) -> &Authority {
         self.refresh();
-        &self.authority
+        self.state.authority()
     }
 
     /// The authority as resolved last; call [`Log::authority`] after taking in statements.
-    pub const fn authority_as_resolved(&self) -> &Authority {
-        &self.authority
+    pub fn authority_as_resolved(&self) -> &Authority {
+        self.state.authority()
+    }
+
+    /// The same, to keep: while this is the same in memory, nothing about members has changed.
+    pub fn shared_authority(&mut self) -> &Arc<Authority> {
+        self.refresh();
+        self.state.shared_authority()
     }
 
     fn refresh(&mut self) {
-        if self.is_stale {
-            self.is_stale = false;
-            let next = resolve(self);
-            let last = std::mem::replace(&mut self.authority, next);
-            self.edits.authority_changed(&last, &self.authority);
-            let cut = last.cut_authors().chain(self.authority.cut_authors());
-            let changed: BTreeSet<AuthorId> = cut
-                .filter(|a| last.allowed(a) != self.authority.allowed(a))
-                .copied()
-                .collect();
-            for author in &changed {
-                self.set_print(author);
-            }
+        if self.state.is_settled() {
+            return;
         }
-        let mut edits = std::mem::take(&mut self.edits);
-        edits.update(self);
-        self.edits = edits;
+        if !self.memo.is_on() {
+            let change = Arc::make_mut(&mut self.state).settle();
+            return self.changed(&change);
+        }
+        let before = Arc::clone(self.state.shared_authority());
+        let settled = self.memo.step(
+            || step_key("settle", &[self.state.key()]),
+            || {
+                let mut next = State::clone(&self.state);
+                let change = next.settle();
+                // Others may have come to the same by another way.
+                let state = match self.memo.get::<State>(next.key()) {
+                    Some(known) => {
+                        assert!(known.is_like(&next), "equal statements give unequal states");
+                        known
+                    }
+                    None => Arc::new(next),
+                };
+                Settled { state, change }
+            },
+            |settled| {
+                let state = &settled.state;
+                let is_new = !Arc::ptr_eq(state.shared_authority(), &before);
+                let members = state.authority().roster.members.len();
+                let bytes = COPIED_BYTES + usize::from(is_new) * members * MEMBER_BYTES;
+                self.memo.put(*state.key(), state, bytes);
+                COPIED_BYTES
+            },
+            |a, b| a.change == b.change && a.state.is_like(&b.state),
+        );
+        self.state = Arc::clone(&settled.state);
+        self.changed(&settled.change);
+    }
+
+    fn changed(&mut self, change: &Change) {
+        if change.is_rebuild {
+            reached!("what counted does not count any more, or its past changed");
+            self.untaken = Change {
+                is_rebuild: true,
+                append: Vec::new(),
+            };
+        }
+        self.untaken.append.extend(&change.append);
+    }
+
+    /// A name of what [`Log::take_edits`] would say, together with what it would say it of; `None` when that is
+    /// nothing, or without a memo.
+    pub fn edits_name(&mut self) -> Option<StepKey> {
+        let name = self.name()?;
+        if self.untaken == Change::default() {
+            return None;
+        }
+        let ids: Vec<u8> = self.untaken.append.iter().flat_map(|id| id.0).collect();
+        let is_rebuild = [u8::from(self.untaken.is_rebuild)];
+        Some(step_key("edits", &[&name, &is_rebuild, &ids]))
+    }
+
+    /// Counts the edits as taken without reading them.
+    pub fn skip_edits(&mut self) {
+        self.refresh();
+        self.untaken = Change::default();
     }
 
     /// What to do with the document: nothing, append, or build it again.
-    pub fn take_edits(&mut self) -> crate::edits::Edits {
+    pub fn take_edits(&mut self) -> Edits {
         self.refresh();
-        let mut edits = std::mem::take(&mut self.edits);
-        let out = edits.take(self);
-        self.edits = edits;
-        out
+        let untaken = std::mem::take(&mut self.untaken);
+        let edits = self.state.edits();
+        if untaken.is_rebuild {
+            return Edits::Rebuild(edits.all(&self.state));
+        }
+        if untaken.append.is_empty() {
+            return Edits::Unchanged;
+        }
+        Edits::Append(edits.read(&self.state, &untaken.append))
     }
 
     /// All edits that count, in causal order.
-    pub fn effective_edits(&mut self) -> Vec<crate::edits::EffectiveEdit> {
+    pub fn effective_edits(&mut self) -> Vec<EffectiveEdit> {
         self.refresh();
-        self.edits.all(self)
+        self.state.edits().all(&self.state)
     }
 
     /// Why a stored statement does not count; `None` if it counts.
     pub fn why_not(&self, id: &StatementId) -> Option<&'static str> {
-        if let Some(why) = self.edits.why_not(id) {
+        let authority = self.state.authority();
+        if let Some(why) = self.state.edits().why_not(id) {
             return Some(why);
         }
-        let s = self.acts.get(id)?;
-        if !self.authority.is_allowed(&s.author, &s.id) {
+        let s = self.state.act(id)?;
+        if !authority.is_allowed(&s.author, &s.id) {
             return Some("its key was revoked");
         }
-        let root = StatementId(self.mesh.0);
-        let is_admin = self.authority.is_by_admin(root, s);
+        let root = StatementId(self.mesh().0);
+        let is_admin = authority.is_by_admin(root, s);
         match &s.body {
             Body::Invite(_) => {
-                let counts = self
-                    .authority
+                let counts = authority
                     .roster
                     .invites
                     .get(id)
@@ -816,8 +898,7 @@ impl Log {
                 (!counts).then_some("its author may not make such a token")
             }
             Body::Join(_) => {
-                let counts = self
-                    .authority
+                let counts = authority
                     .roster
                     .members
                     .get(&s.author.node())
@@ -825,7 +906,7 @@ impl Log {
                 (!counts).then_some("its token does not count")
             }
             Body::Confirm(_) => {
-                (!self.authority.may_confirm(root, s)).then_some("its author may not confirm joins")
+                (!authority.may_confirm(root, s)).then_some("its author may not confirm joins")
             }
             Body::Witness(_) | Body::RevokeInvite(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
@@ -834,8 +915,8 @@ impl Log {
 
     /// Whether `author` has witnessed a join already.
     pub fn is_witnessed_by(&self, join: &StatementId, author: &AuthorId) -> bool {
-        self.acts
-            .values()
+        self.state
+            .acts()
             .any(|s| s.author == *author && matches!(&s.body, Body::Witness(w) if w.join == *join))
     }
 
@@ -845,52 +926,57 @@ impl Log {
     /// `now` is this node's clock: a grant that is over by it is not used here, whatever its holder's stamps say.
     pub fn check(&mut self, statements: &[Bytes], now: Wall) -> Result<Vec<StatementId>, Refusal> {
         self.refresh();
+        let (state, authority) = (&*self.state, self.state.authority());
         let mut heads: BTreeMap<AuthorId, (StatementId, u64)> = BTreeMap::new();
         let mut ids = Vec::new();
         for bytes in statements {
-            let s = open(&self.mesh, bytes)?;
+            let s = match peek_id(bytes) {
+                Some(id) => self.opened(bytes, &id)?,
+                None => open(&self.mesh(), bytes).map(Arc::new)?,
+            };
             ids.push(s.id);
-            if self.statements.contains_key(&s.id) {
+            if state.contains(&s.id) {
                 continue;
             }
             self.check_standing(&s.author, s.body.kind())?;
-            self.check_quota(&s.author, s.bytes.len())?;
+            self.check_quota(&s.author, s.bytes.len(), 1)?;
             let head = heads
                 .get(&s.author)
                 .copied()
-                .or_else(|| self.chains.get(&s.author).and_then(Chain::head));
+                .or_else(|| state.chain(&s.author).and_then(Chain::head));
             let follows = head.map_or(s.seq == 0, |(id, seq)| s.prev == id && s.seq == seq + 1);
             if !follows {
+                reached!("a statement was handed in that does not continue its chain");
                 return Err(Refusal::Behind);
             }
             if s.refs
                 .iter()
-                .any(|id| !self.statements.contains_key(id) && !ids.contains(id))
+                .any(|id| !state.contains(id) && !ids.contains(id))
             {
                 return Err(Refusal::Behind);
             }
-            let root = StatementId(self.mesh.0);
+            let root = StatementId(state.mesh().0);
             let is_admin = s.under == root
-                && self.authority.admins.contains(&s.author)
-                && !self.authority.revoked.contains(&s.author);
+                && authority.admins.contains(&s.author)
+                && !authority.revoked.contains(&s.author);
             let verdict = match &s.body {
-                _ if self.authority.revoked.contains(&s.author) => Err("its key was revoked"),
-                _ if self.authority.is_over(&s.under, now) => Err("its grant had expired"),
+                _ if authority.revoked.contains(&s.author) => Err("its key was revoked"),
+                _ if authority.is_over(&s.under, now) => {
+                    reached!("a change was handed in under a grant that is over");
+                    Err("its grant had expired")
+                }
                 Body::Revoke(r)
-                    if r.head.is_some_and(|h| {
-                        self.statements.get(&h).is_none_or(|s| s.author != r.key)
-                    }) =>
+                    if r.head
+                        .is_some_and(|h| state.stored(&h).is_none_or(|s| s.author != r.key)) =>
                 {
                     Err("its cut is not a statement of that key that is known here")
                 }
-                Body::Edit(edit) => self.authority.judge(root, &s, &edit.ops),
-                Body::Invite(invite) => {
-                    crate::resolve::judge_invite(&self.authority, root, &s, invite)
-                }
-                Body::Confirm(_) if self.authority.may_confirm(root, &s) => Ok(()),
+                Body::Edit(edit) => authority.judge(root, &s, &edit.ops),
+                Body::Invite(invite) => crate::resolve::judge_invite(authority, root, &s, invite),
+                Body::Confirm(_) if authority.may_confirm(root, &s) => Ok(()),
                 Body::Confirm(_) => Err("its author may not confirm joins"),
                 Body::RevokeInvite(r) => {
-                    let invite = self.authority.roster.invites.get(&r.invite);
+                    let invite = authority.roster.invites.get(&r.invite);
                     if is_admin || invite.is_some_and(|i| i.author == s.author) {
                         Ok(())
                     } else {
@@ -919,57 +1005,34 @@ impl Log {
 
     /// The nearest edits that an edit had seen, whether they count or not.
     pub fn edit_parents(&self, id: &StatementId) -> &[StatementId] {
-        self.edits.parents(id).map_or(&[], Vec::as_slice)
-    }
-
-    pub(crate) fn acts(&self) -> impl Iterator<Item = &Statement> {
-        self.acts.values()
+        self.state.edits().parents(id)
     }
 
     pub(crate) fn stored(&self, id: &StatementId) -> Option<&Stored> {
-        self.statements.get(id)
+        self.state.stored(id)
     }
 
     pub(crate) fn chain(&self, author: &AuthorId) -> Option<&Chain> {
-        self.chains.get(author)
+        self.state.chain(author)
     }
 
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (u64, StatementId)> + '_ {
-        self.by_order.iter().map(|(order, id)| (*order, *id))
+    pub(crate) fn prints(&self) -> &Prints {
+        self.state.prints()
     }
 
-    pub(crate) const fn prints(&self) -> &Prints {
-        &self.prints
+    #[cfg(test)]
+    pub(crate) fn tips(&self, author: &AuthorId) -> Vec<(u64, StatementId)> {
+        self.state.tips(author)
     }
+}
 
-    pub(crate) fn acts_under(&self, id: &StatementId) -> Option<StatementId> {
-        self.acts.get(id).map(|s| s.under)
-    }
-
-    pub(crate) fn join_invite(&self, join: &StatementId) -> Option<StatementId> {
-        match &self.acts.get(join)?.body {
-            Body::Join(join) => Some(join.invite),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn ancestors(
-        &self,
-        author: &AuthorId,
-        head: &StatementId,
-    ) -> Option<BTreeSet<StatementId>> {
-        let stored = self.statements.get(head)?;
-        if stored.author != *author {
-            return Some(BTreeSet::new());
-        }
-        Some(
-            self.chains
-                .get(author)?
-                .ancestors(head, stored.seq)
-                .into_iter()
-                .collect(),
-        )
-    }
+/// Where a statement comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// From anyone: everything is checked.
+    Mesh,
+    /// From this replica's own store: it was checked before.
+    Store,
 }
 
 enum Placed {
@@ -978,28 +1041,13 @@ enum Placed {
     Missing(StatementId),
 }
 
-/// What a statement names: all of it must be here first.
-fn past_of(s: &Statement) -> impl Iterator<Item = StatementId> + '_ {
-    let invite = match &s.body {
-        Body::Join(join) => Some(join.invite),
-        _ => None,
-    };
-    let prev = Some(s.prev).filter(|_| s.seq > 0);
-    prev.into_iter().chain(invite).chain(s.refs.iter().copied())
-}
-
 fn peek_id(bytes: &Bytes) -> Option<StatementId> {
     if bytes.len() > STATEMENT_BYTES_MAX {
         return None;
     }
+    if mutant!("M49") {
+        assert!(bytes.len() >= 64, "statements end with a signature");
+    }
     let signed = bytes.get(..bytes.len().checked_sub(64)?)?;
     Some(StatementId(*blake3::hash(signed).as_bytes()))
-}
-
-fn tips_print(tips: &[(u64, StatementId)]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for (_, id) in tips {
-        hasher.update(&id.0);
-    }
-    *hasher.finalize().as_bytes()
 }

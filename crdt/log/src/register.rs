@@ -7,17 +7,20 @@
 //! The signature covers `"lab/reg/1\0" ‖ mesh id ‖ everything before it`. Newer is the larger (seq, hash); a node
 //! counts its own `seq` up and never reuses one, over restarts as well.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use lab_crdt_model::report::Section;
-use lab_crdt_model::{MeshId, NodeId, Wall};
+use lab_crdt_model::{MeshId, NodeId, mutant, reached};
 
+use crate::memo::{Memo, step_key};
 use crate::prints::Prints;
 
 const CONTEXT: &[u8] = b"lab/reg/1\0";
 const HEADER_BYTES: usize = 54;
+/// About what one change copies of the tree.
+const COPIED_BYTES: usize = 1_500;
 
 /// Which register.
 pub type RegisterKey = (NodeId, Section);
@@ -124,109 +127,217 @@ impl Register {
     }
 }
 
+/// The newest register of each section of one node.
+#[derive(Debug, Clone, Default)]
+struct Sections([Option<Arc<Register>>; Section::ALL.len()]);
+
+impl Sections {
+    const fn place(section: Section) -> usize {
+        section as usize - 1
+    }
+
+    fn get(&self, section: Section) -> Option<&Arc<Register>> {
+        self.0[Self::place(section)].as_ref()
+    }
+
+    fn with(mut self, register: Arc<Register>) -> Self {
+        let place = Self::place(register.section);
+        self.0[place] = Some(register);
+        self
+    }
+
+    fn print(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for register in self.0.iter().flatten() {
+            hasher.update(&[register.section as u8]);
+            hasher.update(&register.hash);
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
 /// The newest registers of every node.
-#[derive(Debug, Default)]
+///
+/// Clones share what is equal in them. With a [`Memo`], so do all of one process that hold the same registers, however
+/// they came by them.
+#[derive(Debug, Clone, Default)]
 pub struct Registers {
-    newest: BTreeMap<RegisterKey, (Register, Wall)>,
-    prints: Prints,
+    newest: Prints<Sections>,
+    memo: Memo,
 }
 
 impl Registers {
+    /// None, to be shared with others of this memo.
+    pub fn with_memo(memo: Memo) -> Self {
+        Self {
+            newest: Prints::default(),
+            memo,
+        }
+    }
+
+    /// The same registers, to be shared with others of a memo from here on.
+    #[must_use]
+    pub fn with_memo_of(&self, memo: Memo) -> Self {
+        Self {
+            newest: self.newest.clone(),
+            memo,
+        }
+    }
+
     /// Takes in a register if it is newer than what is here; returns it then.
     ///
-    /// `is_member` says whether its node may report. `at` is this node's clock, for showing ages.
+    /// `is_member` says whether its node may report.
     pub fn ingest(
         &mut self,
         mesh: &MeshId,
         bytes: &Bytes,
-        at: Wall,
         is_member: impl FnOnce(&NodeId) -> bool,
-    ) -> Result<Option<&Register>, RegisterError> {
+    ) -> Result<Option<Arc<Register>>, RegisterError> {
         let shape = Register::parse(bytes)?;
         if !self.is_newer(&shape) {
             return Ok(None);
         }
         if !is_member(&shape.node) {
+            reached!("a report arrived of who is no member");
             return Err(RegisterError::NotAMember);
         }
-        let register = Register::open(mesh, bytes)?;
-        Ok(Some(self.insert(register, at)))
+        let register = self.opened(mesh, bytes, &shape)?;
+        self.insert(Arc::clone(&register));
+        Ok(Some(register))
     }
 
     /// Takes in a register that this replica had stored before; the signature is not checked again.
-    pub fn restore(&mut self, bytes: &Bytes, at: Wall) -> Result<(), RegisterError> {
+    pub fn restore(&mut self, bytes: &Bytes) -> Result<(), RegisterError> {
         let register = Register::parse(bytes)?;
         if self.is_newer(&register) {
-            self.insert(register, at);
+            self.insert(Arc::new(register));
         }
         Ok(())
     }
 
-    fn is_newer(&self, register: &Register) -> bool {
-        self.newest
-            .get(&(register.node, register.section))
-            .is_none_or(|(standing, _)| standing.rank() < register.rank())
-    }
-
-    fn insert(&mut self, register: Register, at: Wall) -> &Register {
-        let (node, section) = (register.node, register.section);
-        self.newest.insert((node, section), (register, at));
-        let print = self.print(&node);
-        self.prints.set(&node.0, print);
-        &self.newest[&(node, section)].0
-    }
-
-    fn print(&self, node: &NodeId) -> Option<[u8; 32]> {
-        let mut hasher = blake3::Hasher::new();
-        let mut is_empty = true;
-        for (register, _) in self.of(node) {
-            hasher.update(&[register.section as u8]);
-            hasher.update(&register.hash);
-            is_empty = false;
+    /// The register of these bytes if its node has signed it; of equal ones, the same for everyone.
+    fn opened(
+        &self,
+        mesh: &MeshId,
+        bytes: &Bytes,
+        shape: &Register,
+    ) -> Result<Arc<Register>, RegisterError> {
+        if !self.memo.is_on() {
+            return Register::open(mesh, bytes).map(Arc::new);
         }
-        (!is_empty).then(|| *hasher.finalize().as_bytes())
+        let key = step_key("register", &[&mesh.0, &shape.hash]);
+        if let Some(known) = self.memo.get::<Register>(&key) {
+            if self.memo.is_check_due() {
+                assert_eq!(
+                    Register::open(mesh, bytes).as_ref(),
+                    Ok(&*known),
+                    "a remembered register differs"
+                );
+            }
+            return Ok(known);
+        }
+        // What is kept must not hold on to the whole frame that it came in.
+        let register = Arc::new(Register::open(mesh, &Bytes::copy_from_slice(bytes))?);
+        self.memo
+            .put(key, &register, size_of::<Register>() + bytes.len());
+        Ok(register)
+    }
+
+    fn is_newer(&self, register: &Register) -> bool {
+        self.get(&register.node, register.section)
+            .is_none_or(|standing| {
+                let is_other = standing.hash != register.hash;
+                standing.rank() < register.rank() || (mutant!("M27") && is_other)
+            })
+    }
+
+    fn insert(&mut self, register: Arc<Register>) {
+        let node = register.node;
+        let sections = self.newest.get(&node.0).cloned().unwrap_or_default();
+        let sections = sections.with(register);
+        let print = sections.print();
+        if !self.memo.is_on() {
+            return self.newest.put(&node.0, &print, sections);
+        }
+        let key = step_key("registers", &[&self.newest.digest_with(&node.0, &print)]);
+        let next = self.memo.step(
+            || key,
+            || {
+                let mut next = self.newest.clone();
+                next.put(&node.0, &print, sections);
+                next
+            },
+            |_| COPIED_BYTES,
+            |a, b| a.digest() == b.digest() && a.len() == b.len(),
+        );
+        self.newest = Prints::clone(&next);
     }
 
     /// Forgets what nodes report that are no longer members; returns the keys that were here.
     pub fn retain(&mut self, mut is_member: impl FnMut(&NodeId) -> bool) -> Vec<RegisterKey> {
-        let gone: Vec<_> = self
-            .newest
-            .keys()
-            .filter(|(node, _)| !is_member(node))
-            .copied()
-            .collect();
-        for key in &gone {
-            self.newest.remove(key);
-            self.prints.set(&key.0.0, None);
+        let mut gone = Vec::new();
+        for (key, sections) in self.newest.values() {
+            let node = NodeId(*key);
+            if !is_member(&node) {
+                let of = sections.0.iter().flatten();
+                gone.extend(of.map(|register| (node, register.section)));
+            }
+        }
+        for (node, _) in &gone {
+            self.newest.remove(&node.0);
         }
         gone
     }
 
-    /// The newest register of a node's section, with when it was taken in.
-    pub fn get(&self, node: &NodeId, section: Section) -> Option<(&Register, Wall)> {
-        self.newest.get(&(*node, section)).map(|(r, at)| (r, *at))
+    /// The newest register of a node's section.
+    pub fn get(&self, node: &NodeId, section: Section) -> Option<&Arc<Register>> {
+        self.newest.get(&node.0)?.get(section)
     }
 
     /// The registers of a node.
-    pub fn of(&self, node: &NodeId) -> impl Iterator<Item = &(Register, Wall)> {
-        let (from, to) = ((*node, Section::Beacon), (*node, Section::Status));
-        self.newest.range(from..=to).map(|(_, value)| value)
+    pub fn of(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Register>> {
+        self.newest
+            .get(&node.0)
+            .into_iter()
+            .flat_map(|sections| sections.0.iter().flatten())
     }
 
-    /// Nodes that have reported.
+    /// Nodes that have reported, in order.
     pub fn nodes(&self) -> Vec<NodeId> {
-        let mut nodes: Vec<_> = self.newest.keys().map(|(node, _)| *node).collect();
-        nodes.dedup();
-        nodes
+        let all = self.newest.values();
+        all.into_iter().map(|(node, _)| NodeId(*node)).collect()
+    }
+
+    /// How many nodes have reported.
+    pub fn node_count(&self) -> usize {
+        self.newest.len()
+    }
+
+    /// The place of a node among those that have reported, or that it would have.
+    pub fn place(&self, node: &NodeId) -> usize {
+        self.newest.rank(&node.0)
     }
 
     /// The digest of all registers.
-    pub fn digest(&self) -> [u8; 32] {
-        self.prints.digest()
+    pub const fn digest(&self) -> [u8; 32] {
+        self.newest.digest()
     }
 
-    pub(crate) const fn prints(&self) -> &Prints {
-        &self.prints
+    /// Whether both are one and the same in memory.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        self.newest.is_shared_with(&other.newest)
+    }
+
+    pub(crate) fn count(&self, digits: usize, at: u16) -> u32 {
+        self.newest.count(digits, at)
+    }
+
+    pub(crate) fn children(&self, digits: usize, at: u16) -> Vec<(u8, u64)> {
+        self.newest.children(digits, at)
+    }
+
+    pub(crate) fn keys(&self, digits: usize, at: u16) -> Vec<[u8; 32]> {
+        self.newest.keys(digits, at)
     }
 }
 
@@ -247,10 +358,10 @@ mod tests {
             let mut registers = Registers::default();
             for seq in order {
                 let (mesh, _, bytes) = sealed(seq, &[seq as u8]);
-                registers.ingest(&mesh, &bytes, Wall(0), |_| true).unwrap();
+                registers.ingest(&mesh, &bytes, |_| true).unwrap();
             }
             let (_, node, _) = sealed(0, &[]);
-            assert_eq!(registers.get(&node, Section::Status).unwrap().0.seq, 3);
+            assert_eq!(registers.get(&node, Section::Status).unwrap().seq, 3);
             digests.push(registers.digest());
         }
         assert!(digests.windows(2).all(|w| w[0] == w[1]));
@@ -262,27 +373,23 @@ mod tests {
         let (mesh, _, bytes) = sealed(1, b"body");
         let empty = registers.digest();
         assert_eq!(
-            registers.ingest(&mesh, &bytes, Wall(0), |_| false).err(),
+            registers.ingest(&mesh, &bytes, |_| false).err(),
             Some(RegisterError::NotAMember)
         );
         assert_eq!(
-            registers
-                .ingest(&MeshId([9; 32]), &bytes, Wall(0), |_| true)
-                .err(),
+            registers.ingest(&MeshId([9; 32]), &bytes, |_| true).err(),
             Some(RegisterError::Signature)
         );
         for at in 0..bytes.len() {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 4;
             assert!(
-                registers
-                    .ingest(&mesh, &damaged.into(), Wall(0), |_| true)
-                    .is_err(),
+                registers.ingest(&mesh, &damaged.into(), |_| true).is_err(),
                 "{at}"
             );
             assert!(
                 registers
-                    .ingest(&mesh, &bytes.slice(..at), Wall(0), |_| true)
+                    .ingest(&mesh, &bytes.slice(..at), |_| true)
                     .is_err(),
                 "{at}"
             );

@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall};
+use lab_crdt_model::{
+    AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall, mutant, reached, sometimes,
+};
 
 use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
 use crate::envelope::Statement;
-use crate::log::Log;
 use crate::roster::{InviteState, Member, Roster};
+use crate::state::State;
 
 /// What an author may do under one grant, laptop join or the root record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,7 +94,7 @@ impl Authority {
     pub(crate) fn is_over(&self, grant: &StatementId, now: Wall) -> bool {
         self.grants
             .get(grant)
-            .is_some_and(|g| g.not_after.is_some_and(|end| now >= end))
+            .is_some_and(|g| g.not_after.is_some_and(|end| now >= end && !mutant!("M41")))
     }
 
     /// What of a cut author still counts; `None` if the author is not cut.
@@ -129,7 +131,11 @@ impl Authority {
         ops: &[Op],
     ) -> Result<(), &'static str> {
         if !self.is_allowed(&statement.author, &statement.id) {
+            reached!("an edit lies beyond the cut of its author");
             return Err("its key was revoked");
+        }
+        if mutant!("M08") {
+            return Ok(());
         }
         if statement.under == root {
             return if self.listed.contains(&statement.author) {
@@ -154,8 +160,9 @@ impl Authority {
         }
         if grant
             .not_after
-            .is_some_and(|end| statement.hlc >= Hlc::from_wall(end))
+            .is_some_and(|end| statement.hlc >= Hlc::from_wall(end) && !mutant!("M41"))
         {
+            reached!("an edit is stamped after the end of its grant");
             return Err("its grant had expired");
         }
         for op in ops {
@@ -167,6 +174,7 @@ impl Authority {
                 Rights::CONFIG
             };
             if !grant.rights.has(need) {
+                reached!("an edit lacks the right");
                 return Err("its grant lacks the right");
             }
             if is_label
@@ -177,6 +185,7 @@ impl Authority {
                 return Err("labels below lab. are for admins");
             }
             if !grant.scope.iter().any(|prefix| op.path().is_below(prefix)) {
+                reached!("an edit is outside the scope of its grant");
                 return Err("it is outside the scope of its grant");
             }
         }
@@ -191,7 +200,7 @@ pub(crate) type Slice<'a> = (
 );
 
 /// Resolves authority from scratch.
-pub(crate) fn resolve(log: &Log) -> Authority {
+pub(crate) fn resolve(log: &State) -> Authority {
     let root = StatementId(log.mesh().0);
     let admins: BTreeSet<AuthorId> = log.root().admins.iter().map(|a| a.key).collect();
     let acts = || log.acts();
@@ -344,11 +353,22 @@ pub(crate) fn resolve(log: &Log) -> Authority {
             .retain(|n| members.get(n).is_some_and(|m| m.state != MemberState::Seen));
     }
     out.roster.invites = invites;
+    let members = out.roster.members.values();
+    out.roster.seen = members
+        .clone()
+        .filter(|m| m.state == MemberState::Seen)
+        .map(|m| m.join)
+        .collect();
+    out.roster.lease_ends = members
+        .filter(|m| m.state == MemberState::Member)
+        .filter_map(|m| m.not_after)
+        .collect();
+    out.roster.lease_ends.sort_unstable();
     out
 }
 
 fn revoked_grants(
-    log: &Log,
+    log: &State,
     out: &Authority,
     by_admin: &impl Fn(&Statement) -> bool,
 ) -> Vec<(StatementId, Option<StatementId>)> {
@@ -361,28 +381,35 @@ fn revoked_grants(
         .collect()
 }
 
-fn cut(log: &Log, out: &mut Authority, key: AuthorId, head: Option<StatementId>) {
+fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId>) {
     out.revoked.insert(key);
+    if mutant!("M42") {
+        return;
+    }
     let allowed = match head {
         None => BTreeSet::new(),
         // The cut is not here yet: the key is dead for links, its history stays until we can tell.
         Some(head) => match log.ancestors(&key, &head) {
             Some(ancestors) => ancestors,
             None => {
+                reached!("a revocation arrived before the statement at which it cuts");
                 out.awaited.insert(head);
                 return;
             }
         },
     };
     match out.cuts.get_mut(&key) {
-        Some(standing) => standing.retain(|id| allowed.contains(id)),
+        Some(standing) => {
+            reached!("a key was cut twice");
+            standing.retain(|id| allowed.contains(id));
+        }
         None => {
             out.cuts.insert(key, allowed);
         }
     }
 }
 
-fn end_grant(log: &Log, out: &mut Authority, grant: &StatementId, head: Option<StatementId>) {
+fn end_grant(log: &State, out: &mut Authority, grant: &StatementId, head: Option<StatementId>) {
     let Some(state) = out.grants.get_mut(grant) else {
         return;
     };
@@ -490,7 +517,7 @@ impl Candidate {
 }
 
 fn members(
-    log: &Log,
+    log: &State,
     out: &Authority,
     invites: &BTreeMap<StatementId, InviteState>,
 ) -> BTreeMap<NodeId, Candidate> {
@@ -521,7 +548,7 @@ fn members(
     // only when one of its witnesses has become a member.
     let registrars = &log.root().registrars;
     let is_asked = |by: NodeId, invite: &Invite, w: &Witness| {
-        w.seen_at <= invite.not_after
+        (w.seen_at <= invite.not_after || mutant!("M11"))
             && match invite.witness {
                 WitnessRule::Any => registrars.is_empty() || registrars.contains(&by),
                 WitnessRule::One(node) => node == by,
@@ -567,11 +594,16 @@ fn members(
         let is_over_used = uses
             .get(&join.invite)
             .is_some_and(|n| *n > usize::from(invite.uses_max));
+        sometimes!(is_over_used, "a token let in more than it may");
+        let is_over_used = is_over_used && !mutant!("M10");
         let seen_at = witnessed.get(id);
         let state = match seen_at {
             None => MemberState::Seen,
             Some(_) if is_over_used && !confirmed.contains(id) => MemberState::Suspended,
-            Some(_) if invite.confirm && !confirmed.contains(id) => MemberState::Seen,
+            Some(_) if invite.confirm && !confirmed.contains(id) && !mutant!("M54") => {
+                reached!("a join waits for a person to confirm it");
+                MemberState::Seen
+            }
             Some(_) => MemberState::Member,
         };
         let node = s.author.node();
@@ -597,6 +629,7 @@ fn members(
     }
     for (node, m) in &mut all {
         if out.revoked.contains(&node.author()) {
+            reached!("a member was revoked");
             m.is_revoked_member = m.state == MemberState::Member;
             m.state = MemberState::Revoked;
         }
@@ -625,6 +658,7 @@ fn members(
         if taken.insert(m.name.clone()) {
             continue;
         }
+        reached!("two members wanted one name");
         let n = next.entry(m.name.clone()).or_insert(2);
         m.name = loop {
             let name = format!("{}-{n}", m.name);

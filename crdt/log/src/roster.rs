@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall, mutant};
 
 use crate::body::Invite;
 
@@ -36,7 +36,9 @@ impl Member {
     /// Where it stands at a time.
     pub fn state_at(&self, now: Wall) -> MemberState {
         match (self.state, self.not_after) {
-            (MemberState::Member, Some(end)) if now > end => MemberState::Expired,
+            (MemberState::Member, Some(end)) if now > end && !mutant!("M48") => {
+                MemberState::Expired
+            }
             (state, _) => state,
         }
     }
@@ -92,9 +94,18 @@ pub struct Roster {
     pub members: BTreeMap<NodeId, Member>,
     /// By the statement that made them.
     pub invites: BTreeMap<StatementId, InviteState>,
+    /// Joins of those who are seen but not members yet, by node.
+    pub seen: Vec<StatementId>,
+    /// When the leases of full members end, ascending: between two of them nothing changes by time alone.
+    pub lease_ends: Vec<Wall>,
 }
 
 impl Roster {
+    /// How many leases are over at a time: while that is the same, so is who is admitted.
+    pub fn leases_over(&self, now: Wall) -> usize {
+        self.lease_ends.partition_point(|end| now > *end)
+    }
+
     /// The live member with a name.
     pub fn named(&self, name: &str) -> Option<&Member> {
         self.members

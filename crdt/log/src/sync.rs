@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lab_crdt_model::report::Section;
-use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, NodeId, StatementId, mutant, reached, sometimes};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::NO_MORE;
 use crate::log::Log;
-use crate::prints::{DEPTH, Prints};
+use crate::prints::DEPTH;
 use crate::register::Registers;
 
 /// Longest message, bytes, unless a single entry is longer.
@@ -150,12 +150,12 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             prefix,
             children,
         } => {
+            reached!("an exchange compares prints before it lists");
             let prefix = sound(prefix, DEPTH - 1)?;
             if children.len() > 16 || children.iter().any(|(digit, _)| *digit > 15) {
                 return Err(Malformed);
             }
-            let prints = prints_of(plane, log, registers);
-            let mine = prints.children(usize::from(prefix.digits), prefix.at);
+            let mine = children_of(plane, log, registers, prefix);
             for digit in 0..16u8 {
                 let theirs = children.iter().find(|(d, _)| *d == digit);
                 if mine.iter().find(|(d, _)| *d == digit) != theirs {
@@ -181,7 +181,9 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             let theirs: BTreeMap<_, _> = authors.iter().map(|(a, t)| (*a, &t[..])).collect();
             for key in log.prints().keys(usize::from(prefix.digits), prefix.at) {
                 let author = AuthorId(key);
-                missing.extend(log.beyond(&author, theirs.get(&author).copied().unwrap_or(&[])));
+                let known = theirs.get(&author).copied().unwrap_or(&[]);
+                let known = if mutant!("M57") { &[] } else { known };
+                missing.extend(log.beyond(&author, known));
             }
             for (author, tips) in &authors {
                 let chain = log.chain(author);
@@ -206,16 +208,14 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             let mut entries = Vec::new();
             let mut lacks_any = false;
             let by_node: BTreeMap<_, _> = nodes.iter().map(|(n, s)| (*n, &s[..])).collect();
-            for key in registers
-                .prints()
-                .keys(usize::from(prefix.digits), prefix.at)
-            {
+            for key in keys_of(Plane::Registers, log, registers, prefix) {
                 let node = NodeId(key);
                 let theirs = by_node.get(&node).copied().unwrap_or(&[]);
-                for (register, _) in registers.of(&node) {
+                for register in registers.of(&node) {
                     let standing = theirs.iter().find(|(s, _, _)| *s == register.section as u8);
                     if standing.is_none_or(|(_, seq, hash)| {
                         (*seq, *hash) < (register.seq, short(register))
+                            || (mutant!("M27") && *seq != register.seq)
                     }) {
                         entries.push(register.bytes.clone());
                     }
@@ -224,7 +224,7 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             for (node, sections) in &nodes {
                 lacks_any |= sections.iter().any(|(section, seq, hash)| {
                     let mine = Section::from_wire(*section).and_then(|s| registers.get(node, s));
-                    mine.is_none_or(|(r, _)| (r.seq, short(r)) < (*seq, *hash))
+                    mine.is_none_or(|r| (r.seq, short(r)) < (*seq, *hash))
                 });
             }
             for chunk in split(entries) {
@@ -238,12 +238,14 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             if entries.len() > ENTRIES_MAX {
                 return Err(Malformed);
             }
+            sometimes!(more.is_some(), "an exchange needs several portions");
             out.resume = more.map(|p| sound(p, DEPTH)).transpose()?.map(Resume);
             out.statements = entries;
         }
         Message::Registers { entries } if entries.len() > ENTRIES_MAX => return Err(Malformed),
         Message::Registers { entries } => out.registers = entries,
         Message::Want { ids } => {
+            reached!("a peer asks for single statements");
             // Each with those before it, latest first: so each is needed by what came before it, and gets in even
             // where nothing more of its author is kept.
             let mut told = BTreeSet::new();
@@ -286,10 +288,27 @@ fn sound(prefix: Prefix, digits_max: usize) -> Result<Prefix, Malformed> {
     if fits { Ok(prefix) } else { Err(Malformed) }
 }
 
-const fn prints_of<'a>(plane: Plane, log: &'a Log, registers: &'a Registers) -> &'a Prints {
+fn count_of(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix) -> u32 {
+    let (digits, at) = (usize::from(prefix.digits), prefix.at);
     match plane {
-        Plane::Statements => log.prints(),
-        Plane::Registers => registers.prints(),
+        Plane::Statements => log.prints().count(digits, at),
+        Plane::Registers => registers.count(digits, at),
+    }
+}
+
+fn children_of(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix) -> Vec<(u8, u64)> {
+    let (digits, at) = (usize::from(prefix.digits), prefix.at);
+    match plane {
+        Plane::Statements => log.prints().children(digits, at),
+        Plane::Registers => registers.children(digits, at),
+    }
+}
+
+fn keys_of(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix) -> Vec<[u8; 32]> {
+    let (digits, at) = (usize::from(prefix.digits), prefix.at);
+    match plane {
+        Plane::Statements => log.prints().keys(digits, at),
+        Plane::Registers => registers.keys(digits, at),
     }
 }
 
@@ -301,21 +320,20 @@ fn describe(
     prefix: Prefix,
     reply: bool,
 ) -> Message {
-    let prints = prints_of(plane, log, registers);
-    let digits = usize::from(prefix.digits);
-    if digits >= DEPTH || prints.count(digits, prefix.at) <= LIST_MAX {
+    let is_short = count_of(plane, log, registers, prefix) <= LIST_MAX;
+    if usize::from(prefix.digits) >= DEPTH || is_short {
         list(plane, log, registers, prefix, reply)
     } else {
         Message::Nodes {
             plane,
             prefix,
-            children: prints.children(digits, prefix.at),
+            children: children_of(plane, log, registers, prefix),
         }
     }
 }
 
 fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: bool) -> Message {
-    let keys = prints_of(plane, log, registers).keys(usize::from(prefix.digits), prefix.at);
+    let keys = keys_of(plane, log, registers, prefix);
     let listed: BTreeSet<_> = keys.iter().copied().collect();
     let full = log
         .full()
@@ -342,8 +360,7 @@ fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: b
                     let of = registers.of(&node);
                     (
                         node,
-                        of.map(|(r, _)| (r.section as u8, r.seq, short(r)))
-                            .collect(),
+                        of.map(|r| (r.section as u8, r.seq, short(r))).collect(),
                     )
                 })
                 .collect(),
@@ -360,9 +377,9 @@ fn short(register: &crate::register::Register) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|i| register.hash()[i]))
 }
 
-/// The first portion of what is missing, in the order in which it came in here, which is a causal one.
+/// The first portion of what is missing, in causal order.
 fn portion(log: &Log, mut missing: Vec<StatementId>, prefix: Prefix) -> Message {
-    missing.sort_by_cached_key(|id| log.stored(id).map(|s| s.order));
+    missing.sort_by_cached_key(|id| log.stored(id).map(|s| (s.place, *id)));
     let total = missing.len();
     let mut bytes = 0;
     let entries: Vec<Bytes> = missing

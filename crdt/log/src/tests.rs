@@ -587,8 +587,8 @@ fn one_difference_among_many_nodes_costs_less_than_a_kilobyte_each_way() {
             1,
             &[],
         );
-        a.restore(&bytes, Wall(0)).unwrap();
-        b.restore(&bytes, Wall(0)).unwrap();
+        a.restore(&bytes).unwrap();
+        b.restore(&bytes).unwrap();
         if n == 1234 {
             let newer = seal_register(
                 &mesh,
@@ -598,7 +598,7 @@ fn one_difference_among_many_nodes_costs_less_than_a_kilobyte_each_way() {
                 2,
                 &[],
             );
-            a.restore(&newer, Wall(0)).unwrap();
+            a.restore(&newer).unwrap();
         }
     }
     let mut to_a = vec![sync::open(&log, &b).pop().unwrap()];
@@ -614,7 +614,7 @@ fn one_difference_among_many_nodes_costs_less_than_a_kilobyte_each_way() {
         for m in to_b {
             let answer = sync::answer(&log, &b, &m).unwrap();
             for r in answer.registers {
-                b.restore(&r, Wall(0)).unwrap();
+                b.restore(&r).unwrap();
             }
             to_a.extend(answer.messages);
         }

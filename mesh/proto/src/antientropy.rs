@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use lab_crdt_model::{Mono, NodeId};
+use lab_crdt_model::{Mono, NodeId, mutant, reached};
 use rand_chacha::ChaCha12Rng;
 
 use crate::backoff::{Bucket, below, jitter};
@@ -137,7 +137,11 @@ impl AntiEntropy {
 
     /// Whether the peer's newest digest of statements equals ours.
     pub(crate) fn is_equal(&self, peer: &NodeId) -> Option<bool> {
-        let theirs = self.links.get(peer)?.theirs?;
+        let link = self.links.get(peer)?;
+        let theirs = link.theirs?;
+        if mutant!("M31") && link.opened.is_some() {
+            return Some(true);
+        }
         Some(theirs.statements == self.ours.statements)
     }
 
@@ -254,7 +258,7 @@ impl AntiEntropy {
         };
         let is_news = link.theirs != Some(theirs);
         link.theirs = Some(theirs);
-        if theirs == self.ours || is_recent {
+        if (theirs == self.ours || is_recent) && !mutant!("M55") {
             settle(link, now);
             return;
         }
@@ -286,6 +290,7 @@ impl AntiEntropy {
             return false;
         };
         if is_full && !link.is_active(config, now) {
+            reached!("too many peers want an exchange at once");
             self.dropped_count += 1;
             return false;
         }
@@ -306,6 +311,7 @@ impl AntiEntropy {
             if body.len() > BODY_BYTES_MAX
                 || link.queued_bytes + body.len() > config.link_queue_bytes
             {
+                reached!("a message of an exchange was dropped at a limit");
                 self.dropped_count += 1;
                 continue;
             }
@@ -323,6 +329,7 @@ impl AntiEntropy {
                 .bucket
                 .take(cost, config.link_bytes_per_s, config.link_burst_bytes, now)
             {
+                reached!("an exchange is slowed down to the rate of its link");
                 break;
             }
             link.queued_bytes -= body.len();
@@ -396,12 +403,14 @@ impl AntiEntropy {
             if link.due.is_none_or(|due| due > now) {
                 continue;
             }
-            if theirs == ours {
+            if mutant!("M55") {
+                link.tries = 0;
+            } else if theirs == ours {
                 settle(link, now);
                 continue;
             }
             // An exchange may be about to make us equal; look again when it has fallen silent.
-            let rest_ms = if link.is_prompt {
+            let rest_ms = if link.is_prompt || mutant!("M55") {
                 config.pull_grace_ms / 4
             } else {
                 config.pull_idle_ms
@@ -420,8 +429,13 @@ impl AntiEntropy {
             // after the exchange.
             let limit = if link.tries == 0 { 1 } else { config.pulls_max };
             if open >= limit.min(config.pulls_max) {
+                reached!("a pull waits for another to end");
                 link.due =
                     Some(now.plus_ms(jitter(&mut self.rng, config.pull_grace_ms / 4 + 1, 50)));
+                continue;
+            }
+            if mutant!("M52") {
+                link.due = None;
                 continue;
             }
             open += 1;
@@ -430,6 +444,7 @@ impl AntiEntropy {
             link.active = Some(now);
             link.opened = Some(now);
             let wait = config.pull_retry_ms << link.tries.min(3);
+            let wait = if mutant!("M55") { 0 } else { wait };
             link.tries = link.tries.saturating_add(1);
             link.due = Some(now.plus_ms(jitter(&mut self.rng, wait, 25)));
             self.out.push(SyncOut::Open(*peer));

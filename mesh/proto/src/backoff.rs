@@ -1,6 +1,6 @@
 //! Waiting longer after each failure, never in step with others.
 
-use lab_crdt_model::Mono;
+use lab_crdt_model::{Mono, mutant, sometimes};
 use rand_core::Rng;
 
 /// `ms` changed by up to ±`percent`.
@@ -26,7 +26,14 @@ impl Backoff {
     pub(crate) fn fail(&mut self, now: Mono, min_ms: u64, max_ms: u64, rng: &mut impl Rng) {
         let full = min_ms
             .saturating_mul(1 << self.failures.min(20))
-            .min(max_ms);
+            .min(if mutant!("M39") { u64::MAX } else { max_ms });
+        if mutant!("M50") {
+            u32::try_from(min_ms << self.failures.min(40)).expect("nobody waits for so long");
+        }
+        sometimes!(
+            full == max_ms,
+            "a peer failed so often that waiting grows no more"
+        );
         self.failures = self.failures.saturating_add(1);
         self.not_before = now.plus_ms(full / 2 + below(rng, full / 2 + 1));
     }

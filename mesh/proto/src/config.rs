@@ -60,10 +60,12 @@ pub struct Config {
     /// A live peer whose digests stayed unequal this long is reported, milliseconds.
     pub diverged_ms: u64,
 
-    /// How long a node that heard of a pushed payload waits for the payload itself before it asks for it,
-    /// milliseconds; a second source is asked after half of it. Below a few round trips, payloads cross and are
-    /// sent twice; above, a broken branch of the push tree delays what is behind it by this much.
+    /// Shortest time for which a node that heard of a pushed payload waits for the payload itself before it asks
+    /// for it, milliseconds. Within the two bounds, the wait follows how late payloads came after the first word
+    /// of them.
     pub graft_ms: u64,
+    /// Longest such time, milliseconds: a broken branch of the push tree delays what is behind it by this much.
+    pub graft_max_ms: u64,
 
     /// Pushed bytes accepted from one peer per second, on average, with a burst of four seconds' worth. What is
     /// above it is dropped, and pulled later.
@@ -102,6 +104,7 @@ impl Config {
             link_queue_bytes: 16 << 20,
             diverged_ms: 60_000,
             graft_ms: 30,
+            graft_max_ms: 500,
             push_bytes_per_s: 256 << 10,
         }
     }
@@ -122,7 +125,7 @@ impl Config {
             link_bytes_per_s: 1 << 20,
             link_burst_bytes: 1 << 20,
             link_queue_bytes: 4 << 20,
-            graft_ms: 150,
+            graft_max_ms: 1_000,
             push_bytes_per_s: 64 << 10,
             ..Self::homelab()
         }

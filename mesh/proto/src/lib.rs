@@ -10,12 +10,14 @@
 //! Liveness is an opinion: nothing here removes a member.
 //!
 //! ```
+//! use std::sync::Arc;
+//!
 //! use lab_crdt_model::{Mono, NodeId, Now};
 //! use lab_mesh_proto::{Config, Mesh, MeshInput, MeshOutput};
 //!
 //! let (me, peer) = (NodeId([1; 32]), NodeId([2; 32]));
 //! let mut mesh = Mesh::new(me, Config::homelab(), [7; 32], Now::default());
-//! mesh.handle(Now::default(), MeshInput::Roster { members: [(peer, vec![])].into() });
+//! mesh.handle(Now::default(), MeshInput::Roster { members: Arc::new([me, peer].into()) });
 //! assert!(matches!(mesh.poll(), Some(MeshOutput::Dial { .. })));
 //! assert!(mesh.deadline().is_some_and(|deadline| deadline.at >= Mono(0)));
 //! ```
@@ -30,10 +32,12 @@ pub mod join;
 mod liveness;
 pub mod mesh;
 mod message;
+mod roster;
 mod session;
 
-#[cfg(test)]
-mod world;
+#[cfg(any(test, feature = "world"))]
+#[doc(hidden)]
+pub mod world;
 
 pub use config::Config;
 pub use error::FrameError;

@@ -11,12 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_crdt_model::view::Liveness as Opinion;
-use lab_crdt_model::{Mono, NodeId};
+use lab_crdt_model::{Mono, NodeId, mutant, reached, sometimes};
 use rand_chacha::ChaCha12Rng;
 
 use crate::backoff::jitter;
 use crate::config::Config;
 use crate::message::v1::Content;
+use crate::roster::Roster;
 
 /// Worst local health: time-outs are nine times as long.
 const HEALTH_MAX: u64 = 8;
@@ -45,19 +46,11 @@ pub(crate) enum LiveOut {
 }
 
 #[derive(Debug)]
-struct Peer {
-    opinion: Opinion,
-    since: Mono,
-    heard: Option<Mono>,
-    counter: u64,
-    rtt_us: Option<u64>,
-}
-
-#[derive(Debug)]
 struct Watch {
     heard: Mono,
     next: Mono,
     ping: Option<Ping>,
+    rtt_us: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +71,7 @@ struct Suspicion {
 #[derive(Debug)]
 pub(crate) struct Liveness {
     me: NodeId,
-    peers: BTreeMap<NodeId, Peer>,
+    pub(crate) roster: Roster,
     watches: BTreeMap<NodeId, Watch>,
     suspicions: BTreeMap<NodeId, Suspicion>,
     health: u64,
@@ -94,7 +87,7 @@ impl Liveness {
     pub(crate) fn new(me: NodeId, rng: ChaCha12Rng, push_seq: u64) -> Self {
         Self {
             me,
-            peers: BTreeMap::new(),
+            roster: Roster::new(me),
             watches: BTreeMap::new(),
             suspicions: BTreeMap::new(),
             health: 0,
@@ -107,8 +100,9 @@ impl Liveness {
         }
     }
 
-    pub(crate) fn take(&mut self) -> Vec<LiveOut> {
-        std::mem::take(&mut self.out)
+    /// Moves what was asked for since the last call to `out`.
+    pub(crate) fn take(&mut self, out: &mut Vec<LiveOut>) {
+        out.append(&mut self.out);
     }
 
     /// Local health: 0 is good, 8 is worst.
@@ -116,50 +110,25 @@ impl Liveness {
         self.health
     }
 
-    pub(crate) fn add(&mut self, node: NodeId, now: Mono) {
-        self.peers.entry(node).or_insert(Peer {
-            opinion: Opinion::Unknown,
-            since: now,
-            heard: None,
-            counter: 0,
-            rtt_us: None,
-        });
-    }
-
+    /// No longer a member.
     pub(crate) fn remove(&mut self, node: &NodeId) {
-        self.peers.remove(node);
         self.watches.remove(node);
         self.suspicions.remove(node);
     }
 
     pub(crate) fn opinion(&self, node: &NodeId) -> Opinion {
-        self.peers
-            .get(node)
-            .map_or(Opinion::Unknown, |peer| peer.opinion)
+        self.roster.opinion(node)
     }
 
-    /// Opinion, since when, last heard, round trip in microseconds.
-    pub(crate) fn facts(
-        &self,
-        node: &NodeId,
-    ) -> Option<(Opinion, Mono, Option<Mono>, Option<u64>)> {
-        self.peers
-            .get(node)
-            .map(|peer| (peer.opinion, peer.since, peer.heard, peer.rtt_us))
+    /// When a peer was last heard: to the nanosecond on a link, else roughly.
+    pub(crate) fn heard(&self, node: &NodeId) -> Option<Mono> {
+        let watch = self.watches.get(node).map(|it| it.heard);
+        watch.or_else(|| self.roster.heard(node))
     }
 
-    /// Last heard by any means.
-    pub(crate) fn heard_at(&self, node: &NodeId) -> Option<Mono> {
-        self.peers.get(node).and_then(|peer| peer.heard)
-    }
-
-    /// Nodes believed down and their newest known beacons.
-    pub(crate) fn down(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        let is_down = |peer: &&Peer| peer.opinion == Opinion::Down;
-        self.peers
-            .iter()
-            .filter(move |(_, peer)| is_down(peer))
-            .map(|(n, p)| (*n, p.counter))
+    /// Round trip on the link to `node`, microseconds.
+    pub(crate) fn rtt_us(&self, node: &NodeId) -> Option<u64> {
+        self.watches.get(node)?.rtt_us
     }
 
     pub(crate) fn link_up(&mut self, node: NodeId, config: &Config, now: Mono) {
@@ -170,13 +139,17 @@ impl Liveness {
                 heard: now,
                 next,
                 ping: None,
+                rtt_us: None,
             },
         );
         self.hear(node, now);
     }
 
     pub(crate) fn link_down(&mut self, node: &NodeId) {
-        self.watches.remove(node);
+        // While a link was up, only the link was told when its peer was heard.
+        if let Some(watch) = self.watches.remove(node) {
+            self.roster.hear(node, watch.heard);
+        }
     }
 
     /// Anything arrived from a linked peer.
@@ -187,9 +160,13 @@ impl Liveness {
         watch.heard = now;
         watch.next = now.plus_ms(jitter(&mut self.rng, config.ping_ms, 10));
         if watch.ping.take_if(|ping| ping.is_second).is_some() {
+            reached!("a second ping was answered");
             self.health = (self.health + 1).min(HEALTH_MAX);
         }
-        self.hear(node, now);
+        // Who has a link is alive or suspected; when it was heard is known by the link.
+        if self.suspicions.contains_key(&node) {
+            self.hear(node, now);
+        }
     }
 
     pub(crate) fn pong(&mut self, node: NodeId, seq: u32, now: Mono) {
@@ -198,50 +175,45 @@ impl Liveness {
         };
         if let Some(ping) = watch.ping.take_if(|ping| ping.seq == seq) {
             let us = now.0.saturating_sub(ping.sent.0) / 1000;
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.rtt_us = Some(us);
-            }
+            watch.rtt_us = Some(us);
             self.health = self.health.saturating_sub(1);
         }
     }
 
     /// A beacon of `node` that is newer than any before, as far as the replica knows.
     pub(crate) fn beacon(&mut self, node: NodeId, counter: u64, now: Mono) {
-        if let Some(peer) = self.peers.get_mut(&node)
-            && counter > peer.counter
+        if self
+            .roster
+            .counter(&node)
+            .is_some_and(|known| counter > known)
         {
-            peer.counter = counter;
+            self.roster.set_counter(&node, counter);
             self.hear(node, now);
         }
     }
 
     fn hear(&mut self, node: NodeId, now: Mono) {
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return;
-        };
-        peer.heard = Some(now);
-        self.suspicions.remove(&node);
+        self.roster.hear(&node, now);
+        let was_suspected = self.suspicions.remove(&node).is_some();
+        sometimes!(was_suspected, "a suspicion was refuted");
         self.change(node, Opinion::Alive, now);
     }
 
     fn change(&mut self, node: NodeId, opinion: Opinion, now: Mono) {
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return;
-        };
-        if peer.opinion != opinion {
-            peer.opinion = opinion;
-            peer.since = now;
+        if self.roster.set(&node, opinion, now) {
             self.out.push(LiveOut::Changed { node, opinion });
         }
     }
 
     /// Our own evidence against `node`.
     fn suspect(&mut self, node: NodeId, config: &Config, now: Mono) {
-        let Some(peer) = self.peers.get(&node) else {
+        if mutant!("M51") {
+            return;
+        }
+        let Some(counter) = self.roster.counter(&node) else {
             return;
         };
-        let counter = peer.counter;
-        if peer.opinion == Opinion::Down {
+        if self.opinion(&node) == Opinion::Down {
             return;
         }
         if self.doubt(node, self.me, config, now) {
@@ -303,14 +275,15 @@ impl Liveness {
             return;
         };
         if node == self.me {
+            reached!("this node heard that others suspect it");
             self.health = (self.health + 1).min(HEALTH_MAX);
             self.refute(now);
             return;
         }
-        let Some(peer) = self.peers.get(&node) else {
+        let Some(known) = self.roster.counter(&node) else {
             return;
         };
-        if by == self.me || counter < peer.counter || peer.opinion == Opinion::Down {
+        if by == self.me || counter < known || self.opinion(&node) == Opinion::Down {
             return;
         }
         if let Some(watch) = self.watches.get_mut(&node) {
@@ -353,11 +326,20 @@ impl Liveness {
             self.refute(now);
             return;
         }
-        let Some(peer) = self.peers.get(&node) else {
-            return;
-        };
-        if peer.opinion == Opinion::Unknown && peer.heard.is_none() && counter >= peer.counter {
+        let is_unheard = self.roster.heard(&node).is_none();
+        let known = self.roster.counter(&node);
+        if is_unheard
+            && self.opinion(&node) == Opinion::Unknown
+            && known.is_some_and(|it| counter >= it)
+        {
             self.change(node, Opinion::Down, now);
+        }
+    }
+
+    /// What a peer thinks of all members. Believed only about those of whom we know nothing.
+    pub(crate) fn view(&mut self, alive: &[u8], down: &[u8], now: Mono) {
+        for (node, opinion) in self.roster.news(alive, down) {
+            self.change(node, opinion, now);
         }
     }
 
@@ -372,21 +354,18 @@ impl Liveness {
 
     /// A dial failed.
     pub(crate) fn dial_failed(&mut self, node: NodeId, config: &Config, now: Mono) {
-        let Some(peer) = self.peers.get(&node) else {
-            return;
-        };
         if self
             .paused
             .is_some_and(|at| now.ms_since(at) < PAUSE_DOUBT_MS)
         {
             return;
         }
-        match peer.opinion {
+        match self.opinion(&node) {
             // Nobody has heard of it since we started: no news for the others.
             Opinion::Unknown => self.change(node, Opinion::Down, now),
             Opinion::Alive
-                if peer
-                    .heard
+                if self
+                    .heard(&node)
                     .is_none_or(|at| now.ms_since(at) >= DIAL_DOUBT_MS) =>
             {
                 self.suspect(node, config, now);
@@ -442,9 +421,10 @@ impl Liveness {
             let Some(suspicion) = self.suspicions.remove(&node) else {
                 continue;
             };
+            reached!("a suspicion became a verdict");
             self.change(node, Opinion::Down, now);
             if suspicion.confirmers.contains(&self.me) {
-                let counter = self.peers.get(&node).map_or(0, |peer| peer.counter);
+                let counter = self.roster.counter(&node).unwrap_or(0);
                 self.push_seq += 1;
                 let (by, seq) = (self.me, self.push_seq);
                 self.out.push(LiveOut::Push(Content::Down {
@@ -458,16 +438,12 @@ impl Liveness {
     }
 
     fn ping(&mut self, node: NodeId, config: &Config, now: Mono) {
-        let rtt_ms = self
-            .peers
-            .get(&node)
-            .and_then(|peer| peer.rtt_us)
-            .unwrap_or(0)
-            / 1000;
-        let wait = config.ping_timeout_ms.max(4 * rtt_ms) * (1 + self.health);
         let Some(watch) = self.watches.get_mut(&node) else {
             return;
         };
+        let rtt_ms = watch.rtt_us.unwrap_or(0) / 1000;
+        let wait = config.ping_timeout_ms.max(4 * rtt_ms) * (1 + self.health);
+        let wait = if mutant!("M24") { 1 } else { wait };
         let is_second = match watch.ping {
             None => false,
             Some(first) if !first.is_second => true,
@@ -477,8 +453,10 @@ impl Liveness {
                 // One silent peer says something about the peer; most of them, about us.
                 let fresh = |it: &&Watch| now.ms_since(it.heard) < 2 * config.ping_ms;
                 if self.watches.values().filter(fresh).count() * 2 < self.watches.len() {
+                    reached!("most peers are silent at once");
                     self.health = (self.health + 1).min(HEALTH_MAX);
                 }
+                reached!("a peer answered neither of two pings");
                 self.suspect(node, config, now);
                 return;
             }

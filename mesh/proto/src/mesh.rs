@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::limit::PUSH_BYTES_MAX;
 use lab_crdt_model::link::{Lane, Reason};
 use lab_crdt_model::view::{Liveness as Opinion, PeerView};
-use lab_crdt_model::{Mono, NodeId, Now};
+use lab_crdt_model::{Mono, NodeId, Now, mutant, reached, sometimes};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::antientropy::{AntiEntropy, SyncOut};
-use crate::backoff::Bucket;
+use crate::backoff::{Bucket, below, jitter};
 use crate::config::Config;
 use crate::error::FrameError;
 use crate::gossip::{Gossip, GossipOut};
 use crate::liveness::{LiveOut, Liveness};
 use crate::message::v1::{
-    CONTENT_BYTES_MAX, Content, DOWN_MAX, Digests, Hello, Message, Overlay, Ping, Push,
+    CONTENT_BYTES_MAX, Content, Digests, Hello, Message, Overlay, Ping, Push, View,
 };
 use crate::session::Session;
 
@@ -35,14 +36,25 @@ const UNSENT_MAX: usize = 16;
 const BLOCKED_DOUBT_MS: u64 = 5_100;
 /// A member that was not heard of for this long is dialled first when it is time to re-join, milliseconds.
 const STALE_MS: u64 = 60_000;
+/// Time between two questions for opinions about members of which nothing is known, milliseconds; doubles.
+const VIEW_MS_MIN: u64 = 500;
+const VIEW_MS_MAX: u64 = 32_000;
+/// Members picked at random until one is fit.
+const PICKS: usize = 16;
 
 /// Everything that can happen to the mesh.
 #[derive(Debug)]
 pub enum MeshInput {
-    /// The members, replacing the former ones. Links of removed members are closed as revoked.
+    /// The members, replacing the former ones. Links of removed members are closed as revoked. Costs a walk over
+    /// all members, unless it is the very set that was told last.
     Roster {
-        /// All live members but this node, with where they can be dialled (may be empty).
-        members: BTreeMap<NodeId, Vec<SocketAddr>>,
+        /// All live members; this node may be among them. Shared, so that many agents of one process hold one.
+        members: Arc<BTreeSet<NodeId>>,
+    },
+    /// There is news of how to reach a member: it may be dialled at once.
+    Addresses {
+        /// Whom.
+        node: NodeId,
     },
     /// A link is ready, whoever dialled. A second one replaces the first.
     LinkUp {
@@ -133,7 +145,7 @@ pub enum MeshOutput {
     Dial {
         /// Whom.
         peer: NodeId,
-        /// Where, best first; may be empty.
+        /// Where it was found on the local network; may be empty. The driver adds what it knows from elsewhere.
         addresses: Vec<SocketAddr>,
     },
     /// Closes a link; `LinkDown` may follow or not.
@@ -221,7 +233,6 @@ struct Link {
 pub struct Mesh {
     me: NodeId,
     config: Config,
-    members: BTreeMap<NodeId, Vec<SocketAddr>>,
     found: BTreeMap<NodeId, Vec<SocketAddr>>,
     blocked: BTreeSet<NodeId>,
     /// When the blocked count as unreachable: nobody dials them, so no dial will say so.
@@ -229,6 +240,9 @@ pub struct Mesh {
     links: BTreeMap<NodeId, Link>,
     visits: BTreeSet<NodeId>,
     unsent: VecDeque<Content>,
+    view_at: Option<Mono>,
+    view_tries: u32,
+    rng: ChaCha12Rng,
     gossip: Gossip,
     sync: AntiEntropy,
     live: Liveness,
@@ -244,7 +258,7 @@ impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mesh")
             .field("me", &self.me)
-            .field("members", &self.members.len())
+            .field("members", &self.live.roster.len())
             .field("links", &self.links.keys())
             .field("neighbours", self.gossip.neighbours())
             .field("due", &self.due)
@@ -262,9 +276,8 @@ impl Mesh {
             ChaCha12Rng::from_seed(seed)
         };
         let gossip = Gossip::new(
-            me,
             config.full_mesh_max.saturating_sub(1).max(1),
-            config.graft_ms,
+            &config,
             child(),
             now.mono,
         );
@@ -272,16 +285,19 @@ impl Mesh {
         // Pushes of an earlier life of this node must not look like this one's: peers drop what they saw.
         let live = Liveness::new(me, child(), now.wall.0 << 16);
         let session = Session::new(child(), now.mono);
+        let rng = child();
         Self {
             me,
             config,
-            members: BTreeMap::new(),
             found: BTreeMap::new(),
             blocked: BTreeSet::new(),
             doubt_at: None,
             links: BTreeMap::new(),
             visits: BTreeSet::new(),
             unsent: VecDeque::new(),
+            view_at: None,
+            view_tries: 0,
+            rng,
             gossip,
             sync,
             live,
@@ -301,6 +317,7 @@ impl Mesh {
         if let Some(due) = self.due {
             let gap_ms = now.ms_since(due.at);
             if gap_ms > self.config.late_ms {
+                reached!("a timer was late");
                 self.live.late(gap_ms, &self.config, now);
             }
         }
@@ -309,13 +326,19 @@ impl Mesh {
             self.gossip.wake(now);
             self.doubt(now);
             self.live.wake(&self.config, now);
+            self.fill(now);
             self.rejoin(now);
+            self.ask_view(now);
         }
         self.sync.wake(&self.config, now);
         self.settle(now);
         self.counts.dropped_sync = self.sync.dropped_count();
         self.counts.health = self.live.health();
-        self.due = self.next_due();
+        // What is overdue already is due now: it does not show that we were paused.
+        self.due = self.next_due().map(|it| Deadline {
+            at: it.at.max(now),
+            ..it
+        });
     }
 
     fn doubt(&mut self, now: Mono) {
@@ -348,23 +371,37 @@ impl Mesh {
     pub fn peers(&self, now: Now) -> Vec<PeerView> {
         let now = now.mono.max(self.now);
         let view = |node: &NodeId| {
-            let (liveness, since, heard, rtt_us) = self.live.facts(node)?;
             let link = self.links.get(node);
-            let known = self.found.get(node).or_else(|| self.members.get(node));
-            Some(PeerView {
+            let known = self.found.get(node);
+            PeerView {
                 node: *node,
-                liveness,
-                since_ms: now.ms_since(since),
-                heard_ms: heard.map(|at| now.ms_since(at)),
+                liveness: self.live.opinion(node),
+                since_ms: now.ms_since(self.live.roster.since(node).unwrap_or(now)),
+                heard_ms: self.live.heard(node).map(|at| now.ms_since(at)),
                 is_linked: link.is_some(),
-                rtt_us,
+                rtt_us: self.live.rtt_us(node),
                 is_equal: self.sync.is_equal(node),
                 address: link
                     .and_then(|it| it.address)
                     .or_else(|| known.and_then(|it| it.first()).copied()),
-            })
+            }
         };
-        self.members.keys().filter_map(view).collect()
+        self.live.roster.nodes().map(view).collect()
+    }
+
+    /// What this node thinks of another; unknown of strangers.
+    pub fn opinion(&self, node: &NodeId) -> Opinion {
+        self.live.opinion(node)
+    }
+
+    /// Peers with a live link.
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whom this node has a link to, and where each is, when known.
+    pub fn linked(&self) -> impl Iterator<Item = (NodeId, Option<SocketAddr>)> {
+        self.links.iter().map(|(node, it)| (*node, it.address))
     }
 
     /// What was refused or dropped since the start.
@@ -382,7 +419,7 @@ impl Mesh {
                 self.visits.remove(&peer);
                 if !self.links.contains_key(&peer) && !self.blocked.contains(&peer) {
                     self.live.dial_failed(peer, &self.config, now);
-                    self.gossip.disconnected(peer, now);
+                    self.gossip.disconnected(peer);
                 }
             }
             MeshInput::Frame {
@@ -414,14 +451,12 @@ impl Mesh {
             }
             MeshInput::Beacon { node, counter } => self.live.beacon(node, counter, now),
             MeshInput::Found { peer, addresses } => {
-                if self.members.contains_key(&peer) && self.found.get(&peer) != Some(&addresses) {
+                if self.is_member(&peer) && self.found.get(&peer) != Some(&addresses) {
                     self.found.insert(peer, addresses);
-                    self.session.reset(&peer);
-                    if !self.links.contains_key(&peer) && self.is_lonely() {
-                        self.session.hurry(&self.config, now);
-                    }
+                    self.reachable(&peer, now);
                 }
             }
+            MeshInput::Addresses { node } => self.reachable(&node, now),
             MeshInput::Block(blocked) => {
                 self.blocked = blocked;
                 self.doubt_at = (!self.blocked.is_empty()).then(|| now.plus_ms(BLOCKED_DOUBT_MS));
@@ -437,7 +472,7 @@ impl Mesh {
             }
             MeshInput::Stop => {
                 self.is_stopping = true;
-                self.gossip.quit(now);
+                self.gossip.quit();
                 for to in self.links.keys() {
                     let bytes = Message::Goodbye.encode();
                     self.outbox.push_back(MeshOutput::Send {
@@ -451,57 +486,58 @@ impl Mesh {
         }
     }
 
-    fn roster(&mut self, mut members: BTreeMap<NodeId, Vec<SocketAddr>>, now: Mono) {
-        members.remove(&self.me);
-        let gone: Vec<NodeId> = self
-            .members
-            .keys()
-            .filter(|it| !members.contains_key(it))
-            .copied()
-            .collect();
-        for node in gone {
-            if self.links.contains_key(&node) {
-                self.hang_up(node, Reason::Revoked, now);
-            }
-            self.gossip.disconnected(node, now);
-            self.live.remove(&node);
-            self.session.remove(&node);
-            self.found.remove(&node);
-            self.visits.remove(&node);
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.live.roster.contains(node)
+    }
+
+    /// There is news of how to reach `peer`.
+    fn reachable(&mut self, peer: &NodeId, now: Mono) {
+        self.session.reset(peer);
+        if self.is_member(peer) && !self.links.contains_key(peer) && self.is_lonely() {
+            self.session.hurry(&self.config, now);
         }
-        let is_first = self.members.is_empty();
-        for (node, addresses) in &members {
-            match self.members.get(node) {
-                None => {
-                    self.live.add(*node, now);
-                    if *node < self.me {
-                        self.session.defer(*node, now);
-                    }
-                }
-                Some(former) if former != addresses => self.session.reset(node),
-                Some(_) => {}
+    }
+
+    fn roster(&mut self, members: Arc<BTreeSet<NodeId>>, now: Mono) {
+        let is_first = self.live.roster.len() == 0;
+        let (gone, new) = self.live.roster.replace(members, now);
+        if gone.is_empty() && new.is_empty() {
+            return;
+        }
+        for node in &gone {
+            if self.links.contains_key(node) {
+                reached!("a link is closed because its peer was revoked");
+                self.hang_up(*node, Reason::Revoked, now);
+            }
+            self.gossip.disconnected(*node);
+            self.live.remove(node);
+            self.session.remove(node);
+            self.found.remove(node);
+            self.visits.remove(node);
+        }
+        if self.is_small() {
+            for node in new.iter().filter(|it| **it < self.me) {
+                self.session.defer(*node, now);
             }
         }
-        self.members = members;
+        self.view_tries = 0;
+        self.view_at = Some(now.plus_ms(VIEW_MS_MIN));
         let wanted = if self.is_small() {
             self.config.full_mesh_max.saturating_sub(1).max(1)
         } else {
             self.config.neighbours_max
         };
         if wanted != self.gossip.neighbours_max() {
-            self.gossip.resize(wanted);
-            for peer in self.links.keys().copied().collect::<Vec<_>>() {
-                self.gossip.join(peer, now);
-            }
+            self.gossip.resize(wanted, now);
         }
-        if is_first {
+        if is_first && self.is_small() {
             self.session.hurry(&self.config, now);
         }
     }
 
     fn link_up(&mut self, peer: NodeId, address: Option<SocketAddr>, now: Mono) {
         let frames = self.session.link_up(&peer);
-        if !self.members.contains_key(&peer) || self.blocked.contains(&peer) {
+        if !self.is_member(&peer) || self.blocked.contains(&peer) {
             let why = if self.blocked.contains(&peer) {
                 Reason::Done
             } else {
@@ -511,7 +547,7 @@ impl Mesh {
             return;
         }
         let burst = self.config.push_bytes_per_s * 4;
-        self.links.insert(
+        let former = self.links.insert(
             peer,
             Link {
                 address,
@@ -523,10 +559,15 @@ impl Mesh {
                 announced: Bucket::new(IDS_BURST, now),
             },
         );
-        // The peer too if we held it for down until now: it refutes that, for all who still do.
-        let (mut down, others): (Vec<_>, Vec<_>) =
-            self.live.down().partition(|(node, _)| *node == peer);
-        down.extend(others.into_iter().take(DOWN_MAX - 1));
+        sometimes!(
+            former.is_some(),
+            "a second link to a peer replaced the first"
+        );
+        // If we held it for down until now, it refutes that, for all who still do.
+        let was_down = self.live.opinion(&peer) == Opinion::Down;
+        sometimes!(was_down, "one who was held for dead came back");
+        let counter = self.live.roster.counter(&peer).unwrap_or(0);
+        let down = was_down.then_some((peer, counter)).into_iter().collect();
         self.sync.link_up(peer, &self.config, now);
         self.live.link_up(peer, &self.config, now);
         let digests = self.sync.tell(&peer).unwrap_or(self.sync.ours());
@@ -544,7 +585,11 @@ impl Mesh {
             });
         }
         if self.is_small() && self.me < peer && !self.gossip.neighbours().contains(&peer) {
-            self.gossip.join(peer, now);
+            self.gossip.join(peer, true, now);
+        }
+        if self.live.roster.count(Opinion::Unknown) > 0 {
+            let soon = now.plus_ms(below(&mut self.rng, VIEW_MS_MIN));
+            self.view_at = Some(self.view_at.map_or(soon, |at| at.min(soon)));
         }
     }
 
@@ -555,17 +600,17 @@ impl Mesh {
         let was_neighbour = self.gossip.neighbours().contains(&peer);
         self.session
             .link_down(peer, now.ms_since(link.up_at), &self.config, now);
-        self.forget_link(peer, now);
+        self.forget_link(peer);
         // A dial that fails is how a crash is told from a mere loss of the link.
         if was_neighbour && !self.is_stopping {
             self.session.want(peer, None, true, now);
         }
     }
 
-    fn forget_link(&mut self, peer: NodeId, now: Mono) {
+    fn forget_link(&mut self, peer: NodeId) {
         self.sync.link_down(&peer);
         self.live.link_down(&peer);
-        self.gossip.disconnected(peer, now);
+        self.gossip.disconnected(peer);
         self.visits.remove(&peer);
     }
 
@@ -573,7 +618,7 @@ impl Mesh {
         if let Some(link) = self.links.remove(&peer) {
             self.session
                 .link_down(peer, now.ms_since(link.up_at), &self.config, now);
-            self.forget_link(peer, now);
+            self.forget_link(peer);
             self.outbox.push_back(MeshOutput::Hangup { peer, why });
         }
     }
@@ -585,11 +630,13 @@ impl Mesh {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(FrameError::Version(_) | FrameError::Kind(_)) => {
+                reached!("a frame of a kind unknown here arrived");
                 self.counts.unknown_frames += 1;
                 self.live.frame(from, &self.config, now);
                 return;
             }
             Err(_) => {
+                reached!("a malformed frame arrived");
                 self.counts.bad_frames += 1;
                 link.bad_frames += 1;
                 if link.bad_frames >= BAD_FRAMES_MAX {
@@ -610,7 +657,8 @@ impl Mesh {
                 self.sync.told(from, hello.digests, true, &self.config, now);
                 // A member that knows other things than we do may be of another component.
                 if self.visits.remove(&from) && hello.digests != self.sync.ours() {
-                    self.gossip.join(from, now);
+                    reached!("a visit found a member that knows other things");
+                    self.gossip.join(from, true, now);
                 }
             }
             Message::Ping(ping) => {
@@ -637,9 +685,32 @@ impl Mesh {
                         .push_back(MeshOutput::SyncMessage { from, bytes });
                 }
             }
+            Message::AskView => {
+                let (alive, down) = self.live.roster.bits();
+                let view = View {
+                    roster: self.live.roster.digest(),
+                    alive: alive.into(),
+                    down: down.into(),
+                };
+                self.send(from, &Message::View(view));
+            }
+            Message::View(view) => {
+                if view.roster == self.live.roster.digest() {
+                    reached!("a peer told its opinions of all");
+                    let former = self.live.roster.count(Opinion::Unknown);
+                    self.live.view(&view.alive, &view.down, now);
+                    let unknown = self.live.roster.count(Opinion::Unknown);
+                    // Others are learning too: who had news will have more.
+                    if unknown > 0 && unknown < former {
+                        self.view_tries = 0;
+                        self.view_at = Some(now.plus_ms(jitter(&mut self.rng, VIEW_MS_MIN, 30)));
+                    }
+                }
+            }
             Message::Goodbye => {
+                reached!("a peer said goodbye");
                 self.live.goodbye(from, &self.config, now);
-                self.gossip.disconnected(from, now);
+                self.gossip.disconnected(from);
             }
         }
     }
@@ -659,17 +730,19 @@ impl Mesh {
             }
         };
         if !is_within {
+            reached!("a peer pushed more than its ration");
             self.counts.rationed += 1;
             return;
         }
-        let (me, members, blocked) = (self.me, &self.members, &self.blocked);
-        let is_member =
-            |it: &NodeId| *it != me && members.contains_key(it) && !blocked.contains(it);
-        self.gossip.receive(from, overlay, is_member, now);
+        self.gossip.receive(from, overlay, now);
     }
 
     fn push(&mut self, content: Content, now: Mono) {
+        if self.is_stopping {
+            return;
+        }
         if self.gossip.neighbours().is_empty() {
+            reached!("news waits: there is no neighbour to push to");
             if self.unsent.len() >= UNSENT_MAX {
                 self.unsent.pop_front();
             }
@@ -689,15 +762,17 @@ impl Mesh {
 
     /// Works off what the parts want, until they want nothing more.
     fn settle(&mut self, now: Mono) {
+        let (mut gossip, mut live) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS_MAX {
-            let (gossip, live) = (self.gossip.take(), self.live.take());
+            self.gossip.take(&mut gossip);
+            self.live.take(&mut live);
             if gossip.is_empty() && live.is_empty() {
                 break;
             }
-            for out in gossip {
+            for out in gossip.drain(..) {
                 self.gossip_out(out, now);
             }
-            for out in live {
+            for out in live.drain(..) {
                 self.live_out(out, now);
             }
         }
@@ -715,6 +790,8 @@ impl Mesh {
                     bytes: frame,
                 },
                 SyncOut::Diverged { peer, ours, theirs } => {
+                    // Whoever keeps things from us may be all around us: someone else may know more.
+                    self.session.hurry(&self.config, now);
                     let (ours, theirs) = if ours.statements == theirs.statements {
                         (ours.registers, theirs.registers)
                     } else {
@@ -729,12 +806,7 @@ impl Mesh {
         }
         self.mind_links(now);
         while let Some(peer) = self.session.next_dial(&self.config) {
-            let mut addresses = self.found.get(&peer).cloned().unwrap_or_default();
-            for address in self.members.get(&peer).into_iter().flatten() {
-                if !addresses.contains(address) {
-                    addresses.push(*address);
-                }
-            }
+            let addresses = self.found.get(&peer).cloned().unwrap_or_default();
             self.outbox.push_back(MeshOutput::Dial { peer, addresses });
         }
     }
@@ -750,9 +822,9 @@ impl Mesh {
                         bytes: frame,
                     });
                 } else {
-                    let is_member = self.members.contains_key(&to) && !self.blocked.contains(&to);
+                    let is_member = self.is_member(&to) && !self.blocked.contains(&to);
                     if !is_member || !self.session.want(to, Some(frame), false, now) {
-                        self.gossip.disconnected(to, now);
+                        self.gossip.disconnected(to);
                     }
                 }
             }
@@ -791,7 +863,7 @@ impl Mesh {
             LiveOut::Push(content) => {
                 // The tree is mended at once; the link stays until the verdict.
                 if let Content::Suspect { node, .. } = content {
-                    self.gossip.disconnected(node, now);
+                    self.gossip.disconnected(node);
                 }
                 self.push(content, now);
             }
@@ -806,84 +878,145 @@ impl Mesh {
                     Opinion::Alive => {
                         let is_old = self.links.get(&node).is_some_and(|it| it.up_at < now);
                         if is_old && !self.gossip.neighbours().contains(&node) {
-                            self.gossip.join(node, now);
+                            self.gossip.join(node, false, now);
+                        }
+                        // Where one came back from, others may be.
+                        if self.live.roster.count(Opinion::Down) > 0 {
+                            self.session.hurry(&self.config, now);
                         }
                     }
                     Opinion::Suspect | Opinion::Unknown => {}
                 }
             }
+            // Who stops is rightly believed gone.
+            LiveOut::Refute if self.is_stopping => {}
             LiveOut::Refute => self.outbox.push_back(MeshOutput::RefuteSuspicion),
         }
     }
 
     /// Whether everyone keeps a link to everyone.
     fn is_small(&self) -> bool {
-        self.members.len() < self.config.full_mesh_max
+        self.live.roster.len() < self.config.full_mesh_max
     }
 
     fn is_lonely(&self) -> bool {
-        let wanted = self.gossip.neighbours_max().min(self.members.len());
+        let wanted = self.gossip.neighbours_max().min(self.live.roster.len());
         self.gossip.neighbours().len() < wanted.div_ceil(2)
     }
 
     /// Dials what a small mesh lacks and closes what nothing needs.
     fn mind_links(&mut self, now: Mono) {
-        if self.is_small() {
+        let is_small = self.is_small();
+        if is_small {
             let lacking: Vec<NodeId> = self.lacking().map(|(node, _)| node).collect();
             for node in lacking {
                 self.session.want(node, None, false, now);
             }
         }
-        let is_small = self.is_small();
         let (gossip, sync, config) = (&self.gossip, &self.sync, &self.config);
         let mut unneeded = Vec::new();
         for (peer, link) in &mut self.links {
-            if is_small || gossip.neighbours().contains(peer) || sync.is_busy(peer, config, now) {
+            link.is_needed = is_small
+                || gossip.neighbours().contains(peer)
+                || gossip.is_asked(peer)
+                || sync.is_busy(peer, config, now);
+            if link.is_needed {
                 link.needed_until = now;
-                link.is_needed = true;
-            } else {
-                link.is_needed = false;
-                if now.ms_since(link.needed_until) >= config.linger_ms {
-                    unneeded.push(*peer);
-                }
+            } else if now.ms_since(link.needed_until) >= config.linger_ms {
+                unneeded.push(*peer);
             }
         }
         for peer in unneeded {
+            reached!("a link that nobody needs is closed");
             self.hang_up(peer, Reason::Done, now);
         }
     }
 
-    /// Members without a link, and when each may be dialled.
+    /// Members without a link, and when each may be dialled. Walks over all members.
     fn lacking(&self) -> impl Iterator<Item = (NodeId, Mono)> {
-        self.members.keys().filter_map(|node| {
+        self.live.roster.nodes().filter_map(|node| {
             if self.links.contains_key(node) || self.blocked.contains(node) {
+                return None;
+            }
+            if mutant!("M23") && self.live.heard(node).is_some() {
                 return None;
             }
             Some((*node, self.session.may_dial_at(node)?))
         })
     }
 
-    /// Every so often, a member that is not a neighbour: what ends partitions and finds returned nodes.
-    fn rejoin(&mut self, now: Mono) {
-        if now < self.session.rejoin_at() {
+    /// Asks members at random to be neighbours, while there are too few.
+    fn fill(&mut self, now: Mono) {
+        if self.is_small() || self.gossip.ask_at().is_none_or(|at| at > now) {
             return;
         }
-        let neighbours = self.gossip.neighbours();
-        let others: Vec<NodeId> = self
-            .members
+        for _ in 0..self.gossip.lacking(now) {
+            let is_fit = |it: &NodeId| {
+                !self.gossip.neighbours().contains(it)
+                    && !self.gossip.is_asked(it)
+                    && !self.blocked.contains(it)
+                    && matches!(self.live.opinion(it), Opinion::Alive | Opinion::Unknown)
+                    && (self.links.contains_key(it)
+                        || self.session.may_dial_at(it).is_some_and(|at| at <= now))
+            };
+            let count = self.live.roster.len();
+            let places = (0..PICKS).map(|_| below(&mut self.rng, count as u64));
+            let picked = places
+                .filter_map(|at| self.live.roster.at(usize::try_from(at).ok()?))
+                .find(is_fit);
+            let Some(node) = picked else { return };
+            // Whoever has nobody must not be refused for ever.
+            let is_alone = self.gossip.neighbours().is_empty();
+            self.gossip.join(node, is_alone && self.session.flip(), now);
+        }
+    }
+
+    /// While we know nothing of some members, asks linked peers what they think of them.
+    fn ask_view(&mut self, now: Mono) {
+        if self.view_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        if self.live.roster.count(Opinion::Unknown) == 0 {
+            self.view_tries = 0;
+            return;
+        }
+        let ms = (VIEW_MS_MIN << self.view_tries.min(10)).min(VIEW_MS_MAX);
+        self.view_tries += 1;
+        self.view_at = Some(now.plus_ms(jitter(&mut self.rng, ms, 30)));
+        let at = below(&mut self.rng, self.links.len() as u64);
+        let peer = self
+            .links
             .keys()
-            .filter(|it| !neighbours.contains(it) && !self.blocked.contains(it))
-            .copied()
-            .collect();
-        let is_doubtful =
-            |it: &NodeId| matches!(self.live.opinion(it), Opinion::Suspect | Opinion::Down);
-        let doubtful: Vec<NodeId> = others
+            .nth(usize::try_from(at).unwrap_or(0))
+            .copied();
+        if let Some(peer) = peer {
+            self.send(peer, &Message::AskView);
+        }
+    }
+
+    /// Every so often, a member that is not a neighbour: what ends partitions and finds returned nodes.
+    fn rejoin(&mut self, now: Mono) {
+        if now < self.session.rejoin_at() || self.live.roster.len() == 0 {
+            return;
+        }
+        self.session.forget(&self.config, now);
+        if mutant!("M25") && !self.is_small() {
+            let ms = self.config.rejoin_idle_ms;
+            return self.session.schedule_rejoin(false, ms, &self.config, now);
+        }
+        let roster = &self.live.roster;
+        let is_other =
+            |it: &NodeId| !self.gossip.neighbours().contains(it) && !self.blocked.contains(it);
+        let in_doubt = roster.count(Opinion::Down) + roster.count(Opinion::Suspect);
+        let doubtful = if in_doubt > 0 {
+            roster.doubtful()
+        } else {
+            Vec::new()
+        };
+        let is_whole = !doubtful
             .iter()
-            .filter(|it| is_doubtful(it))
-            .copied()
-            .collect();
+            .any(|at| roster.at(*at).is_some_and(|it| !self.blocked.contains(&it)));
         let is_lonely = self.is_lonely();
-        let is_whole = doubtful.is_empty();
         let mean = if is_whole {
             self.config.rejoin_idle_ms
         } else {
@@ -893,32 +1026,38 @@ impl Mesh {
             .schedule_rejoin(is_lonely, mean, &self.config, now);
         if self.is_small() {
             // Dials are due anyway; links that are not neighbours are taken in.
-            for node in others {
-                if self.links.contains_key(&node) && self.live.opinion(&node) == Opinion::Alive {
-                    self.gossip.join(node, now);
+            let linked = self.links.keys().filter(|it| is_other(it));
+            let linked: Vec<NodeId> = linked.copied().collect();
+            for node in linked {
+                if self.live.opinion(&node) == Opinion::Alive {
+                    self.gossip.join(node, true, now);
                 }
             }
             return;
         }
-        let stale = others
-            .iter()
-            .filter(|it| !is_doubtful(it))
-            .min_by_key(|it| self.live.heard_at(it))
-            .copied()
-            .filter(|it| {
-                self.live
-                    .heard_at(it)
-                    .is_none_or(|at| now.ms_since(at) > STALE_MS)
-            });
-        let target = if !doubtful.is_empty() && self.session.flip() {
-            self.session.pick(&doubtful)
-        } else if let (Some(stale), true) = (stale, self.session.flip()) {
-            Some(stale)
+        let target = if !doubtful.is_empty()
+            && (self.session.flip() || is_lonely || self.session.was_early())
+        {
+            let place = self.session.pick(&doubtful);
+            place.and_then(|at| roster.at(at)).filter(is_other)
         } else {
-            self.session.pick(&others)
+            let before = Mono(now.0.saturating_sub(STALE_MS * 1_000_000));
+            let is_dialable = |it: &NodeId| is_other(it) && !self.links.contains_key(it);
+            let first = usize::try_from(below(&mut self.rng, roster.len() as u64)).unwrap_or(0);
+            let stale = self
+                .session
+                .flip()
+                .then(|| roster.stalest(before, first, is_dialable))
+                .flatten();
+            stale.or_else(|| {
+                let places = (0..PICKS).map(|_| below(&mut self.rng, roster.len() as u64));
+                let mut nodes = places.filter_map(|at| roster.at(usize::try_from(at).ok()?));
+                nodes.find(is_other)
+            })
         };
         let Some(target) = target else { return };
-        if !is_doubtful(&target) && is_whole && !is_lonely {
+        let is_doubtful = matches!(self.live.opinion(&target), Opinion::Suspect | Opinion::Down);
+        if !is_doubtful && !is_lonely {
             // All seems well: look whether it knows what we know, and disturb nobody's views.
             if !self.links.contains_key(&target) && self.session.want(target, None, true, now) {
                 self.visits.insert(target);
@@ -928,7 +1067,7 @@ impl Mesh {
         if !self.links.contains_key(&target) {
             self.session.want(target, None, true, now);
         }
-        self.gossip.join(target, now);
+        self.gossip.join(target, true, now);
     }
 
     fn next_due(&self) -> Option<Deadline> {
@@ -944,14 +1083,17 @@ impl Mesh {
         if self.is_stopping {
             return due;
         }
-        if !self.members.is_empty() {
-            add(Some(self.gossip.deadline()), "overlay timer");
+        if self.live.roster.len() > 0 {
+            add(self.gossip.deadline(), "overlay timer");
             add(Some(self.session.rejoin_at()), "re-join");
+            add(self.view_at, "ask for opinions");
         }
         add(self.live.deadline(), "ping or suspicion");
         add(self.doubt_at, "doubt the blocked");
         if self.is_small() {
             add(self.lacking().map(|(_, at)| at).min(), "dial");
+        } else {
+            add(self.gossip.ask_at(), "ask for a neighbour");
         }
         let linger = self
             .links

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use lab_crdt_model::{Mono, NodeId};
+use lab_crdt_model::{Mono, NodeId, reached, sometimes};
 use rand_chacha::ChaCha12Rng;
 
 use crate::backoff::{Backoff, below, jitter};
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     backoffs: BTreeMap<NodeId, Backoff>,
     rejoin_at: Mono,
     lonely_tries: u32,
+    is_early: bool,
+    was_early: bool,
     rng: ChaCha12Rng,
 }
 
@@ -40,6 +42,8 @@ impl Session {
             backoffs: BTreeMap::new(),
             rejoin_at: now,
             lonely_tries: 0,
+            is_early: false,
+            was_early: false,
             rng,
         }
     }
@@ -58,7 +62,12 @@ impl Session {
                 .backoffs
                 .get(&peer)
                 .is_some_and(|it| it.not_before() > now);
+            sometimes!(
+                is_early && is_urgent,
+                "a dial does not wait for its back-off"
+            );
             if (is_early && !is_urgent) || self.waiting.len() >= WAITING_MAX {
+                sometimes!(!is_early, "too many peers wait for a dial");
                 return false;
             }
             self.waiting.push_back(peer);
@@ -75,6 +84,7 @@ impl Session {
     /// Whom to dial now.
     pub(crate) fn next_dial(&mut self, config: &Config) -> Option<NodeId> {
         if self.dialing.len() >= config.dials_max {
+            sometimes!(!self.waiting.is_empty(), "a dial waits for others to end");
             return None;
         }
         let peer = self.waiting.pop_front()?;
@@ -95,6 +105,7 @@ impl Session {
             *backoff = Backoff::default();
             backoff.hold(now.plus_ms(50 + below(&mut self.rng, 200)));
         } else {
+            reached!("a link died soon after it came up");
             backoff.fail(
                 now,
                 config.dial_backoff_min_ms,
@@ -148,6 +159,7 @@ impl Session {
 
     /// Sets the next re-join: soon and then ever slower while `is_lonely`, else at the mean interval `ms`.
     pub(crate) fn schedule_rejoin(&mut self, is_lonely: bool, ms: u64, config: &Config, now: Mono) {
+        self.was_early = std::mem::take(&mut self.is_early);
         let ms = if is_lonely {
             let quick = config.rejoin_lonely_ms << self.lonely_tries.min(10);
             self.lonely_tries += 1;
@@ -159,15 +171,29 @@ impl Session {
         self.rejoin_at = now.plus_ms(jitter(&mut self.rng, ms, 33));
     }
 
+    /// Forgets old failures, so that memory follows the peers of late.
+    pub(crate) fn forget(&mut self, config: &Config, now: Mono) {
+        self.backoffs
+            .retain(|_, it| now < it.not_before().plus_ms(config.dial_backoff_max_ms));
+    }
+
+    /// Whether the last re-join was an early one.
+    pub(crate) const fn was_early(&self) -> bool {
+        self.was_early
+    }
+
     /// A neighbour was lost or something changed that makes a re-join promising: soon, once.
     pub(crate) fn hurry(&mut self, config: &Config, now: Mono) {
         self.lonely_tries = 0;
         let soon = now.plus_ms(below(&mut self.rng, config.rejoin_lonely_ms + 1));
-        self.rejoin_at = self.rejoin_at.min(soon);
+        if soon < self.rejoin_at {
+            self.rejoin_at = soon;
+            self.is_early = true;
+        }
     }
 
     /// One of `from`, at random.
-    pub(crate) fn pick(&mut self, from: &[NodeId]) -> Option<NodeId> {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let at = below(&mut self.rng, from.len() as u64);
         from.get(usize::try_from(at).unwrap_or(0)).copied()
     }

@@ -1,7 +1,11 @@
 //! A small world in virtual time for the tests of this crate: nodes, links with latency, crashes, pauses and
-//! partitions, and a replica that is as simple as can be.
+//! partitions, and a replica that is as simple as can be. Of no use but to tests and measurements.
+
+pub mod measure;
+mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::link::Lane;
@@ -12,7 +16,10 @@ use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::below;
+use crate::message::v1::{Message, Overlay, Push, Scope};
 use crate::{Config, Mesh, MeshInput, MeshOutput};
+
+pub use paths::Paths;
 
 const MS: u64 = 1_000_000;
 /// When the transport gives up a silent link.
@@ -43,9 +50,11 @@ enum Say {
     },
 }
 
-#[derive(Default)]
-pub(crate) struct Replica {
-    pub(crate) statements: BTreeMap<u32, Vec<u8>>,
+/// A set of statements and a counter for each register.
+#[derive(Default, Debug)]
+pub struct Replica {
+    /// By key.
+    pub statements: BTreeMap<u32, Vec<u8>>,
     registers: BTreeMap<u32, u64>,
     digests: ([u8; 32], [u8; 32]),
 }
@@ -81,6 +90,7 @@ fn fold(sum: &mut [u8; 32], key: u32, value: u64) {
     sum.iter_mut().zip(mixed).for_each(|(s, m)| *s ^= m);
 }
 
+#[derive(Debug)]
 enum Event {
     Input {
         node: usize,
@@ -123,59 +133,123 @@ enum Event {
     },
 }
 
+#[derive(Debug)]
 struct Link {
     id: u64,
+    /// When the last frame arrives, by sender and lane: streams keep their order.
+    last: [u64; 4],
     up: BTreeSet<usize>,
     stalled: Vec<(usize, usize, Lane, Bytes)>,
     cut_at: Option<u64>,
 }
 
-pub(crate) struct Node {
-    pub(crate) mesh: Mesh,
-    pub(crate) replica: Replica,
+/// One machine.
+#[derive(Debug)]
+pub struct Node {
+    /// What is tested.
+    pub mesh: Mesh,
+    /// What it carries.
+    pub replica: Replica,
     life: u32,
-    pub(crate) is_dead: bool,
+    /// Killed and not restarted.
+    pub is_dead: bool,
     paused_until: u64,
     wake_at: u64,
-    pub(crate) sent_bytes: u64,
-    pub(crate) sent_frames: u64,
+    /// With what the transport adds.
+    pub sent_bytes: u64,
+    /// Frames.
+    pub sent_frames: u64,
+    /// Dials.
+    pub dial_count: u64,
+    /// Payloads of pushes received, known ones too.
+    pub payload_count: u64,
+    /// The same of more than 2 KB.
+    pub large_count: u64,
+    /// Most hops of a payload received.
+    pub hops_max: u16,
     held: Vec<Event>,
 }
 
-/// Something a test looks at.
-pub(crate) struct Seen {
-    pub(crate) at_ms: u64,
-    pub(crate) by: usize,
-    pub(crate) output: MeshOutput,
+/// Something a test looks at: nodes that go down, and more that is rare.
+#[derive(Debug)]
+pub struct Seen {
+    /// When.
+    pub at_ms: u64,
+    /// By which node.
+    pub by: usize,
+    /// What.
+    pub output: MeshOutput,
 }
 
-pub(crate) struct World {
-    pub(crate) now: u64,
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes.
+    pub count: usize,
+    /// Decides everything.
+    pub seed: u64,
+    /// Of every mesh.
+    pub config: Config,
+    /// Latencies and losses.
+    pub paths: Paths,
+    /// Mean time between beacons of a node, milliseconds; none at 0.
+    pub beacon_ms: u64,
+    /// Within what time all start, milliseconds.
+    pub start_ms: u64,
+}
+
+/// Nodes, links and the time.
+#[derive(Debug)]
+pub struct World {
+    /// Nanoseconds.
+    pub now: u64,
     queue: BTreeMap<(u64, u64), Event>,
     seq: u64,
-    pub(crate) nodes: Vec<Node>,
+    /// By index.
+    pub nodes: Vec<Node>,
     links: BTreeMap<(usize, usize), Link>,
+    roster: Arc<BTreeSet<NodeId>>,
     side: Vec<u8>,
+    /// Pairs of which the first cannot send to the second.
+    pub deaf: BTreeSet<(usize, usize)>,
     rng: ChaCha12Rng,
     config: Config,
-    pub(crate) latency_ms: (u64, u64),
+    /// Latencies and losses.
+    pub paths: Paths,
     /// Frames of pushed payloads are lost.
-    pub(crate) is_push_lost: bool,
-    pub(crate) beacon_ms: u64,
-    pub(crate) seen: Vec<Seen>,
-    pub(crate) trace: u64,
+    pub is_push_lost: bool,
+    /// Mean time between beacons of a node, milliseconds; none at 0.
+    pub beacon_ms: u64,
+    start_ms: u64,
+    /// What tests look at.
+    pub seen: Vec<Seen>,
+    /// When each node got a statement first, milliseconds, by statement.
+    pub arrivals: BTreeMap<u32, Vec<u64>>,
+    /// Whether outputs are mixed into `trace`.
+    pub is_traced: bool,
+    /// Of all outputs.
+    pub trace: u64,
 }
 
-pub(crate) fn id(n: usize) -> NodeId {
+/// The id of a node.
+pub fn id(n: usize) -> NodeId {
     let mut bytes = [0; 32];
     ChaCha12Rng::seed_from_u64(n as u64).fill_bytes(&mut bytes);
-    bytes[..4].copy_from_slice(&u32::try_from(n * 7919 % 10_007).unwrap().to_be_bytes());
-    bytes[4..8].copy_from_slice(&u32::try_from(n).unwrap().to_be_bytes());
+    bytes[..4].copy_from_slice(
+        &u32::try_from(n * 7919 % 10_007)
+            .expect("invariant of the world")
+            .to_be_bytes(),
+    );
+    bytes[4..8].copy_from_slice(
+        &u32::try_from(n)
+            .expect("invariant of the world")
+            .to_be_bytes(),
+    );
     NodeId(bytes)
 }
 
 fn index(node: NodeId) -> usize {
-    u32::from_be_bytes(node.0[4..8].try_into().unwrap()) as usize
+    u32::from_be_bytes(node.0[4..8].try_into().expect("invariant of the world")) as usize
 }
 
 fn pair(a: usize, b: usize) -> (usize, usize) {
@@ -183,7 +257,28 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
 }
 
 impl World {
-    pub(crate) fn new(n: usize, seed: u64, config: Config) -> Self {
+    /// Nodes nearby that all start within 200 ms.
+    pub fn new(n: usize, seed: u64, config: Config) -> Self {
+        Self::with(Options {
+            count: n,
+            seed,
+            config,
+            paths: Paths::near(),
+            beacon_ms: 60_000,
+            start_ms: 200,
+        })
+    }
+
+    /// Any world.
+    pub fn with(options: Options) -> Self {
+        let Options {
+            count: n,
+            seed,
+            config,
+            paths,
+            beacon_ms,
+            start_ms,
+        } = options;
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let nodes = (0..n)
             .map(|i| Self::node(i, &config, &mut rng, 0))
@@ -194,13 +289,18 @@ impl World {
             seq: 0,
             nodes,
             links: BTreeMap::new(),
+            roster: Arc::new((0..n).map(id).collect()),
             side: vec![0; n],
+            deaf: BTreeSet::new(),
             rng,
             config,
-            latency_ms: (1, 20),
+            paths,
             is_push_lost: false,
-            beacon_ms: 60_000,
+            beacon_ms,
+            start_ms,
             seen: Vec::new(),
+            arrivals: BTreeMap::new(),
+            is_traced: false,
             trace: 0xcbf2_9ce4_8422_2325,
         };
         for i in 0..n {
@@ -221,19 +321,19 @@ impl World {
             wake_at: u64::MAX,
             sent_bytes: 0,
             sent_frames: 0,
+            dial_count: 0,
+            payload_count: 0,
+            large_count: 0,
+            hops_max: 0,
             held: Vec::new(),
         }
     }
 
     fn start(&mut self, i: usize) {
-        let at = self.now + below(&mut self.rng, 200) * MS;
-        let members = (0..self.nodes.len())
-            .filter(|j| *j != i)
-            .map(|j| (id(j), vec![]));
+        let at = self.now + below(&mut self.rng, self.start_ms.max(1)) * MS;
         let life = self.nodes[i].life;
-        let input = MeshInput::Roster {
-            members: members.collect(),
-        };
+        let members = Arc::clone(&self.roster);
+        let input = MeshInput::Roster { members };
         self.push(
             at,
             Event::Input {
@@ -242,7 +342,15 @@ impl World {
                 input,
             },
         );
-        self.push(at + 300 * MS, Event::Beacon { node: i, life });
+        if self.beacon_ms > 0 {
+            // One of each at the start would outweigh all that is measured in a large world.
+            let first = if self.nodes.len() > 500 {
+                below(&mut self.rng, self.beacon_ms)
+            } else {
+                300
+            };
+            self.push(at + first * MS, Event::Beacon { node: i, life });
+        }
     }
 
     fn push(&mut self, at: u64, event: Event) {
@@ -250,32 +358,35 @@ impl World {
         self.queue.insert((at, self.seq), event);
     }
 
-    fn latency(&mut self) -> u64 {
-        let (min, max) = self.latency_ms;
-        min * MS + below(&mut self.rng, (max - min) * MS + 1)
+    fn latency(&mut self, a: usize, b: usize) -> u64 {
+        self.paths.one_way(a, b, &mut self.rng)
     }
 
     fn can_talk(&self, a: usize, b: usize) -> bool {
-        self.side[a] == self.side[b]
+        self.side[a] == self.side[b] && !self.deaf.contains(&(a, b))
     }
 
     // ---- What tests do ----
 
-    pub(crate) fn run_ms(&mut self, ms: u64) {
+    /// Lets time pass.
+    pub fn run_ms(&mut self, ms: u64) {
         let end = self.now + ms * MS;
         while let Some((&(at, seq), _)) = self.queue.first_key_value() {
             if at > end {
                 break;
             }
             self.now = at;
-            let event = self.queue.remove(&(at, seq)).unwrap();
+            let event = self
+                .queue
+                .remove(&(at, seq))
+                .expect("invariant of the world");
             self.step(event);
         }
         self.now = end;
     }
 
     /// Runs until `done`; the milliseconds it took, or `None` after `max_ms`.
-    pub(crate) fn run_until(&mut self, max_ms: u64, done: impl Fn(&Self) -> bool) -> Option<u64> {
+    pub fn run_until(&mut self, max_ms: u64, done: impl Fn(&Self) -> bool) -> Option<u64> {
         let start = self.now;
         while (self.now - start) / MS < max_ms {
             if done(self) {
@@ -286,13 +397,15 @@ impl World {
         done(self).then_some((self.now - start) / MS)
     }
 
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// Since the start.
+    pub fn now_ms(&self) -> u64 {
         self.now / MS
     }
 
     /// Writes a statement of `len` bytes at a node and pushes it.
-    pub(crate) fn write(&mut self, node: usize, statement: u32, len: usize) {
+    pub fn write(&mut self, node: usize, statement: u32, len: usize) {
         let body = vec![7; len];
+        self.arrived(node, statement);
         self.nodes[node]
             .replica
             .add_statement(statement, body.clone());
@@ -301,11 +414,14 @@ impl World {
             statement: Some((statement, body)),
             register: None,
         };
-        let payload = postcard::to_stdvec(&say).unwrap().into();
+        let payload = postcard::to_stdvec(&say)
+            .expect("invariant of the world")
+            .into();
         self.input(node, MeshInput::Broadcast { payload });
     }
 
-    pub(crate) fn kill(&mut self, node: usize) {
+    /// A power cut.
+    pub fn kill(&mut self, node: usize) {
         self.nodes[node].is_dead = true;
         self.nodes[node].life += 1;
         let silent: Vec<_> = self
@@ -319,7 +435,8 @@ impl World {
         }
     }
 
-    pub(crate) fn restart(&mut self, node: usize) {
+    /// Starts a killed node again, with its replica.
+    pub fn restart(&mut self, node: usize) {
         let life = self.nodes[node].life + 1;
         let registers = std::mem::take(&mut self.nodes[node].replica);
         self.nodes[node] = Self::node(node, &self.config, &mut self.rng, self.now);
@@ -339,7 +456,8 @@ impl World {
         self.start(node);
     }
 
-    pub(crate) fn pause(&mut self, node: usize, ms: u64) {
+    /// Nothing runs on the node for so long; what arrives waits.
+    pub fn pause(&mut self, node: usize, ms: u64) {
         self.nodes[node].paused_until = self.now + ms * MS;
         self.push(
             self.now + ms * MS,
@@ -351,14 +469,17 @@ impl World {
     }
 
     /// Splits the world: nodes talk only within their side.
-    pub(crate) fn split(&mut self, side: impl Fn(usize) -> u8) {
+    pub fn split(&mut self, side: impl Fn(usize) -> u8) {
         for i in 0..self.nodes.len() {
             self.side[i] = side(i);
         }
         let mut silent = Vec::new();
         let mut released = Vec::new();
         for (&(a, b), link) in &mut self.links {
-            if self.side[a] != self.side[b] {
+            if self.side[a] != self.side[b]
+                || self.deaf.contains(&(a, b))
+                || self.deaf.contains(&(b, a))
+            {
                 link.cut_at.get_or_insert(self.now);
                 silent.push((a, b, link.id));
             } else if link.cut_at.take().is_some() {
@@ -369,7 +490,7 @@ impl World {
             self.push(self.now + IDLE_MS * MS, Event::Silence { a, b, link });
         }
         for (link, (from, to, lane, bytes)) in released {
-            let at = self.now + self.latency();
+            let at = self.now + self.latency(from, to);
             self.push(
                 at,
                 Event::Frame {
@@ -384,7 +505,7 @@ impl World {
     }
 
     /// Breaks the link between two nodes, if there is one.
-    pub(crate) fn break_link(&mut self, a: usize, b: usize) {
+    pub fn break_link(&mut self, a: usize, b: usize) {
         let (a, b) = pair(a, b);
         if let Some(link) = self.links.get(&(a, b)) {
             let link = link.id;
@@ -392,7 +513,8 @@ impl World {
         }
     }
 
-    pub(crate) fn linked(&self) -> Vec<(usize, usize)> {
+    /// Pairs with a link.
+    pub fn linked(&self) -> Vec<(usize, usize)> {
         self.links
             .iter()
             .filter(|(_, it)| it.up.len() == 2)
@@ -400,19 +522,18 @@ impl World {
             .collect()
     }
 
-    pub(crate) fn opinion(&self, by: usize, of: usize) -> Opinion {
-        let peers = self.nodes[by].mesh.peers(clock(self.now));
-        peers
-            .iter()
-            .find(|it| it.node == id(of))
-            .map_or(Opinion::Unknown, |it| it.liveness)
+    /// What one node thinks of another.
+    pub fn opinion(&self, by: usize, of: usize) -> Opinion {
+        self.nodes[by].mesh.opinion(&id(of))
     }
 
-    pub(crate) fn alive(&self) -> impl Iterator<Item = usize> {
+    /// Nodes that were not killed.
+    pub fn alive(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|i| !self.nodes[*i].is_dead)
     }
 
-    pub(crate) fn is_converged(&self) -> bool {
+    /// Whether all have the same statements.
+    pub fn is_converged(&self) -> bool {
         let mut all = self
             .alive()
             .map(|i| self.nodes[i].replica.statements.keys());
@@ -421,7 +542,7 @@ impl World {
     }
 
     /// Components of the graph of links.
-    pub(crate) fn components(&self) -> usize {
+    pub fn components(&self) -> usize {
         let mut root: Vec<usize> = (0..self.nodes.len()).collect();
         fn find(root: &[usize], mut i: usize) -> usize {
             while root[i] != i {
@@ -436,7 +557,8 @@ impl World {
         self.alive().filter(|i| find(&root, *i) == *i).count()
     }
 
-    pub(crate) fn input(&mut self, node: usize, input: MeshInput) {
+    /// Hands an input to a node now.
+    pub fn input(&mut self, node: usize, input: MeshInput) {
         self.nodes[node].mesh.handle(clock(self.now), input);
         self.drain(node);
     }
@@ -455,7 +577,7 @@ impl World {
     }
 
     fn beacon(&mut self, node: usize) {
-        let key = u32::try_from(node).unwrap();
+        let key = u32::try_from(node).expect("invariant of the world");
         let counter = self.nodes[node]
             .replica
             .registers
@@ -469,7 +591,7 @@ impl World {
             statement: None,
             register: Some((key, counter)),
         };
-        let mut payload = postcard::to_stdvec(&say).unwrap();
+        let mut payload = postcard::to_stdvec(&say).expect("invariant of the world");
         payload.resize(payload.len().max(300), 0);
         self.input(
             node,
@@ -523,8 +645,11 @@ impl World {
             Event::Beacon { node, life } => {
                 if self.nodes[node].life == life {
                     self.beacon(node);
-                    let half = self.beacon_ms / 2;
-                    let at = self.now + (half + below(&mut self.rng, 2 * half)) * MS;
+                    // After the one at the start, as if the node had run for long.
+                    let key = u32::try_from(node).expect("invariant of the world");
+                    let is_first = self.nodes[node].replica.registers.get(&key) == Some(&1);
+                    let least = if is_first { 0 } else { self.beacon_ms / 2 };
+                    let at = self.now + (least + below(&mut self.rng, self.beacon_ms.max(1))) * MS;
                     self.push(at, Event::Beacon { node, life });
                 }
             }
@@ -540,6 +665,7 @@ impl World {
                     .get(&pair(from, to))
                     .is_some_and(|it| it.id == link);
                 if is_up {
+                    self.count(to, &bytes);
                     self.input(
                         to,
                         MeshInput::Frame {
@@ -601,7 +727,8 @@ impl World {
         let is_answered = !self.nodes[to].is_dead
             && !self.nodes[from].is_dead
             && self.nodes[to].paused_until <= self.now
-            && self.can_talk(from, to);
+            && self.can_talk(from, to)
+            && self.can_talk(to, from);
         if !is_answered {
             let at = self.now + DIAL_MS * MS;
             let input = MeshInput::DialFailed {
@@ -632,6 +759,7 @@ impl World {
                     key,
                     Link {
                         id,
+                        last: [0; 4],
                         up: BTreeSet::new(),
                         stalled: Vec::new(),
                         cut_at: None,
@@ -640,7 +768,7 @@ impl World {
                 id
             }
         };
-        let rtt = self.latency();
+        let rtt = self.latency(from, to) * 2;
         self.push(
             self.now + rtt,
             Event::LinkUp {
@@ -674,6 +802,9 @@ impl World {
     }
 
     fn note(&mut self, node: usize, output: &MeshOutput) {
+        if !self.is_traced {
+            return;
+        }
         let mut mix = |n: u64| {
             self.trace = (self.trace.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         };
@@ -698,7 +829,8 @@ impl World {
             }
             MeshOutput::Dial { peer, .. } => {
                 self.nodes[node].sent_bytes += 1_200;
-                let at = self.now + self.latency();
+                self.nodes[node].dial_count += 1;
+                let at = self.now + self.latency(node, index(*peer));
                 self.push(
                     at,
                     Event::Dialed {
@@ -713,8 +845,8 @@ impl World {
                     link.up.remove(&node);
                     let link = link.id;
                     let (a, b) = pair(node, peer);
-                    if self.can_talk(a, b) {
-                        let at = self.now + self.latency();
+                    if self.can_talk(a, b) && self.can_talk(b, a) {
+                        let at = self.now + self.latency(a, b);
                         self.push(at, Event::LinkLost { a, b, link });
                     } else {
                         self.push(self.now + IDLE_MS * MS, Event::LinkLost { a, b, link });
@@ -729,7 +861,11 @@ impl World {
                     statements: replica.statements.keys().copied().collect(),
                     registers: replica.registers.clone(),
                 };
-                let messages = vec![postcard::to_stdvec(&say).unwrap().into()];
+                let messages = vec![
+                    postcard::to_stdvec(&say)
+                        .expect("invariant of the world")
+                        .into(),
+                ];
                 self.nodes[node].mesh.handle(
                     clock(self.now),
                     MeshInput::SyncReply {
@@ -743,7 +879,11 @@ impl World {
         }
         if matches!(
             output,
-            MeshOutput::Liveness { .. } | MeshOutput::Diverged { .. } | MeshOutput::RefuteSuspicion
+            MeshOutput::Liveness {
+                state: Opinion::Down,
+                ..
+            } | MeshOutput::Diverged { .. }
+                | MeshOutput::RefuteSuspicion
         ) {
             self.seen.push(Seen {
                 at_ms: self.now / MS,
@@ -760,13 +900,17 @@ impl World {
         let packets = (bytes.len() as u64).div_ceil(1200).max(1);
         self.nodes[from].sent_bytes += bytes.len() as u64 + packets * PACKET_BYTES;
         self.nodes[from].sent_frames += 1;
-        let at = self.now + self.latency();
+        let mut at = self.now + self.paths.arrival(from, to, packets, &mut self.rng);
         let can_talk = self.can_talk(from, to);
+        let is_dead = self.nodes[to].is_dead;
         if let Some(link) = self.links.get_mut(&pair(from, to)) {
-            if !can_talk || self.nodes[to].is_dead {
+            if !can_talk || is_dead {
                 link.stalled.push((from, to, lane, bytes));
                 return;
             }
+            let last = &mut link.last[usize::from(from > to) * 2 + usize::from(lane == Lane::Bulk)];
+            at = at.max(*last);
+            *last = at;
             let link = link.id;
             // A ping is acknowledged by the packet of its pong.
             if bytes[1] != 2 {
@@ -785,11 +929,49 @@ impl World {
         }
     }
 
+    fn count(&mut self, to: usize, bytes: &Bytes) {
+        if bytes.get(1..4) != Some(&[5, 1, 0]) {
+            return;
+        }
+        let node = &mut self.nodes[to];
+        node.payload_count += 1;
+        node.large_count += u64::from(bytes.len() > 2_000);
+        if let Ok(Message::Overlay(Overlay::Push(Push::Payload {
+            scope: Scope::Swarm(hops),
+            ..
+        }))) = Message::decode(bytes)
+        {
+            node.hops_max = node.hops_max.max(hops + 1);
+        }
+    }
+
+    fn arrived(&mut self, node: usize, statement: u32) {
+        let count = self.nodes.len();
+        let at_ms = self.now / MS;
+        let arrivals = self
+            .arrivals
+            .entry(statement)
+            .or_insert_with(|| vec![u64::MAX; count]);
+        arrivals[node] = arrivals[node].min(at_ms);
+    }
+
     fn ingest(&mut self, node: usize, bytes: &[u8], from: Option<NodeId>) {
         let Ok((say, _)) = postcard::take_from_bytes::<Say>(bytes) else {
             return;
         };
         let mut beacons = Vec::new();
+        match &say {
+            Say::Take { statements, .. } => {
+                statements
+                    .iter()
+                    .for_each(|(key, _)| self.arrived(node, *key));
+            }
+            Say::Push {
+                statement: Some((key, _)),
+                ..
+            } => self.arrived(node, *key),
+            Say::Have { .. } | Say::Push { .. } => {}
+        }
         let replica = &mut self.nodes[node].replica;
         match say {
             Say::Have {
@@ -810,8 +992,12 @@ impl World {
                         .map(|(k, v)| (*k, *v))
                         .collect(),
                 };
-                let to = from.unwrap();
-                let messages = vec![postcard::to_stdvec(&take).unwrap().into()];
+                let to = from.expect("invariant of the world");
+                let messages = vec![
+                    postcard::to_stdvec(&take)
+                        .expect("invariant of the world")
+                        .into(),
+                ];
                 self.nodes[node]
                     .mesh
                     .handle(clock(self.now), MeshInput::SyncReply { to, messages });

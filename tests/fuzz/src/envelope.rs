@@ -93,13 +93,13 @@ fn reported(bytes: &Bytes) {
     let mesh = World::get().mesh();
     let mut registers: Registers = World::get().reports();
     let before = registers.digest();
-    if registers.ingest(&mesh, bytes, Wall(0), |_| true).is_err() {
+    if registers.ingest(&mesh, bytes, |_| true).is_err() {
         assert_eq!(registers.digest(), before);
     }
     if let Ok(register) = Register::open(&mesh, bytes) {
         assert_eq!(register.bytes, bytes);
     }
-    let _outcome = registers.restore(bytes, Wall(0));
+    let _outcome = registers.restore(bytes);
     registers.retain(|_| false);
     assert_eq!(
         registers.digest(),

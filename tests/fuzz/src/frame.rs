@@ -1,6 +1,6 @@
 //! What peers send over a mesh link, with time passing and links coming and going.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::limit::FRAME_BYTES_MAX;
@@ -19,7 +19,7 @@ pub fn frame(data: &[u8]) {
         wall: Wall(1_700_000_000_000),
     };
     let mut mesh = Mesh::new(NodeId([9; 32]), Config::homelab(), [7; 32], now);
-    let members: BTreeMap<_, _> = PEERS.into_iter().map(|peer| (peer, vec![])).collect();
+    let members = Arc::new(PEERS.into());
     turn(&mut mesh, now, MeshInput::Roster { members });
     for peer in PEERS {
         turn(

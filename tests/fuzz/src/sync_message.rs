@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lab_crdt_log::sync;
-use lab_crdt_model::{Mono, Wall};
+use lab_crdt_model::Mono;
 
 use crate::World;
 
@@ -29,7 +29,7 @@ pub fn sync_message(data: &[u8]) {
         let _outcome = log.ingest(statement, Mono(0));
     }
     for register in &answer.registers {
-        let _outcome = registers.ingest(&world.mesh(), register, Wall(0), |_| true);
+        let _outcome = registers.ingest(&world.mesh(), register, |_| true);
     }
     log.authority();
     if let Some(place) = answer.resume {

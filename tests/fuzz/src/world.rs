@@ -68,7 +68,7 @@ impl World {
     pub fn reports(&self) -> Registers {
         let mut registers = Registers::default();
         for bytes in &self.registers {
-            registers.restore(bytes, Wall(0)).expect("a sound register");
+            registers.restore(bytes).expect("a sound register");
         }
         registers
     }

@@ -154,21 +154,21 @@ pub(super) fn mesh(count: usize) -> (TestLab, Network) {
     (lab, network)
 }
 
-fn ip(args: &[&str]) {
+pub(super) fn ip(args: &[&str]) {
     let mut command = Command::new("ip");
     command.args(args);
     let ran = run(command);
     assert_eq!(ran.code, 0, "ip {}: {}", args.join(" "), ran.err);
 }
 
-fn delete(netns: &str) {
+pub(super) fn delete(netns: &str) {
     let mut command = Command::new("ip");
     command.args(["netns", "delete", netns]);
     run(command);
 }
 
 /// Removes the namespaces of tests that are no longer there.
-fn clear_left_overs() {
+pub(super) fn clear_left_overs() {
     let mut list = Command::new("ip");
     list.args(["netns", "list"]);
     let ran = run(list);

@@ -19,6 +19,9 @@ impl Agent {
             );
         };
         match command {
+            Command::View(_) if mutant!("M59") && member.submitting => {
+                member.queued.push_back((id, command));
+            }
             Command::View(mask) => {
                 if let Some(view) = self.view(mask) {
                     self.outbox.push_back(Output::Reply {
@@ -37,6 +40,7 @@ impl Agent {
                 });
             }
             Command::Prepare { .. } | Command::Submit { .. } if member.submitting => {
+                reached!("a change waits for the one before it to be durable");
                 if member.queued.len() >= QUEUED_COMMANDS_MAX {
                     return self.refuse(
                         id,
@@ -78,6 +82,7 @@ impl Agent {
                         .replica
                         .note_refusal(bytes, None, why.clone(), self.now);
                 }
+                reached!("a change that was handed in was refused");
                 let code = if matches!(refusal, lab_crdt_log::Refusal::Behind) {
                     "M013"
                 } else {
@@ -102,6 +107,11 @@ impl Agent {
             .zip(&statements)
             .map(|(id, bytes)| put(Table::Statements, &id.0, bytes.to_vec()))
             .collect();
+        if mutant!("M03") {
+            self.store(batch, Vec::new());
+            return self.submit_durable(id, &statements);
+        }
+        let batch = if mutant!("M53") { Batch::new() } else { batch };
         member.submitting = true;
         self.store(batch, vec![After::Submit { id, statements }]);
     }
@@ -112,7 +122,10 @@ impl Agent {
             for bytes in statements {
                 match member.replica.take_statement(bytes, None, self.now) {
                     Ok(Outcome::Stored { ids: new }) => ids.extend(new.first()),
-                    Ok(Outcome::Known(known)) => ids.push(known),
+                    Ok(Outcome::Known(known)) => {
+                        reached!("a change was handed in twice");
+                        ids.push(known);
+                    }
                     Ok(Outcome::Waiting { .. }) | Err(_) => {}
                 }
                 member.broadcasts.push(push(PUSH_STATEMENT, bytes));

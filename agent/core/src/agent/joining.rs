@@ -4,19 +4,21 @@ use super::*;
 
 impl Agent {
     pub(super) fn join_link(&mut self, peer: NodeId, state: &LinkState) {
-        let (keys, now) = (self.keys.clone(), self.now);
+        let now = self.now;
         match &mut self.stage {
             Stage::Joining(joining) => match state {
                 LinkState::Up { .. } => {
-                    let wishes = joining.joiner.linked(peer, &keys);
+                    let wishes = joining.joiner.linked(peer, &self.keys);
                     self.carry_out(wishes);
                 }
                 LinkState::Down { .. } | LinkState::DialFailed { .. } => {
+                    reached!("a newcomer lost its sponsor");
                     joining.joiner.lost(&peer, now.mono);
                 }
             },
             Stage::Member(m) => {
                 if !matches!(state, LinkState::Up { .. }) {
+                    reached!("a sponsor lost a newcomer");
                     m.sponsoring.lost(&peer);
                 }
             }
@@ -24,14 +26,16 @@ impl Agent {
     }
 
     pub(super) fn join_frame(&mut self, from: NodeId, bytes: &Bytes) {
-        let (keys, now) = (self.keys.clone(), self.now);
+        let now = self.now;
         match &mut self.stage {
             Stage::Joining(joining) => {
-                let wishes = joining.joiner.frame(from, bytes, &keys);
+                let wishes = joining.joiner.frame(from, bytes, &self.keys);
                 self.carry_out(wishes);
             }
             Stage::Member(m) => {
-                let words = m.sponsoring.frame(&mut m.replica, &keys, from, bytes, now);
+                let words = m
+                    .sponsoring
+                    .frame(&mut m.replica, &self.keys, from, bytes, now);
                 self.say(words);
             }
         }
@@ -108,11 +112,11 @@ impl Agent {
             .filter(|(node, _)| *node != me)
             .collect();
         let encoded = root.encode();
-        let Ok(mut member) = self.member(root, &BTreeMap::new(), &mut Tables::new()) else {
+        let Ok(mut member) = self.member(root, &BTreeMap::new(), None, &mut Tables::new()) else {
             return;
         };
         member.reporter.addresses = addresses;
-        member.reporter.facts = facts;
+        member.reporter.set_facts(facts);
         member
             .replica
             .batch

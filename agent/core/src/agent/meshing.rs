@@ -26,6 +26,7 @@ impl Agent {
             // The address book outlives restarts and says where a peer was really reached.
             let book = m.known_addresses.entry(peer).or_default();
             if book.first() != Some(address) {
+                sometimes!(!book.is_empty(), "a peer was reached at another address");
                 book.retain(|a| a != address);
                 book.insert(0, *address);
                 book.truncate(4);
@@ -69,16 +70,11 @@ impl Agent {
                 });
             }
             MeshOutput::Dial { peer, addresses } => {
-                let mut all = addresses;
-                for address in m.known_addresses.get(&peer).into_iter().flatten() {
-                    if !all.contains(address) {
-                        all.push(*address);
-                    }
-                }
+                let addresses = m.addresses_of(&peer, &addresses);
                 self.outbox.push_back(Output::Dial {
                     peer,
                     channel: Channel::Mesh,
-                    addresses: all,
+                    addresses,
                 });
             }
             MeshOutput::Hangup { peer, why } => {
@@ -98,6 +94,7 @@ impl Agent {
                 let mut messages = sync::open(&m.replica.log, &m.replica.registers);
                 let wanted = m.replica.log.wanted(WANTED_MAX);
                 if !wanted.is_empty() {
+                    reached!("an exchange asks for what waiting statements need");
                     messages.push(sync::want(wanted));
                 }
                 m.mesh
@@ -115,6 +112,7 @@ impl Agent {
                 }));
             }
             MeshOutput::Diverged { peer, ours, theirs } => {
+                reached!("a live peer stayed unequal for a minute");
                 self.outbox
                     .push_back(Output::Tell(Event::ReplicasDiverged { peer, ours, theirs }));
             }
@@ -126,6 +124,7 @@ impl Agent {
             return;
         };
         let Ok(answer) = sync::answer(&m.replica.log, &m.replica.registers, bytes) else {
+            reached!("a message of an exchange was malformed");
             self.outbox.push_back(Output::Hangup {
                 peer: from,
                 channel: Channel::Mesh,
@@ -143,7 +142,7 @@ impl Agent {
             // Reports of newcomers count only once their joins do.
             m.replica.log.authority();
         }
-        for register in &answer.registers {
+        for register in answer.registers.iter().filter(|_| !mutant!("M61")) {
             self.take_register(register, from);
         }
         let Stage::Member(m) = &mut self.stage else {
@@ -181,12 +180,16 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
-        let Some((node, section, seq)) = m.replica.take_register(bytes, Some(from), self.now)
-        else {
+        let Some(taken) = m.replica.take_register(bytes, Some(from), self.now) else {
             return;
         };
+        let Taken {
+            node, section, seq, ..
+        } = taken;
+        m.has_odd_reports |= !m.admitted.contains(&node);
         if node == self.keys.node() {
             if m.reporter.saw_own(seq) {
+                reached!("a node heard a report of its own former life");
                 m.beacon_at = self.now.mono;
             }
             return;
@@ -194,8 +197,9 @@ impl Agent {
         if section == Section::Beacon {
             m.mesh
                 .handle(self.now, MeshInput::Beacon { node, counter: seq });
-            // A cold pull brings the beacons of everyone in one turn: the roster is told once, at its end.
-            m.is_roster_stale = true;
+            if taken.has_new_addresses {
+                m.mesh.handle(self.now, MeshInput::Addresses { node });
+            }
         }
         self.outbox
             .push_back(Output::Tell(Event::ReportArrived { node }));

@@ -37,15 +37,19 @@ impl Agent {
 
     /// Brings everything that follows from the replica up to date. Returns whether anything changed.
     pub(super) fn fold(&mut self) -> bool {
-        let me = self.keys.node();
-        let (keys, now) = (self.keys.clone(), self.now);
+        let (me, now) = (self.keys.node(), self.now);
         let Stage::Member(m) = &mut self.stage else {
             return false;
         };
         let is_lease_over = m.lease_at.is_some_and(|at| at <= now.mono);
-        let mut folded = m.replica.fold();
         let is_first = m.admitted.is_empty() && !m.joined_told;
-        if folded.has_new_statements && witness_asked(&mut m.replica, &keys, now) {
+        let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
+        if is_idle && !is_lease_over && !is_first {
+            m.tell_digests(now);
+            return false;
+        }
+        let mut folded = m.replica.fold();
+        if folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now) {
             let more = m.replica.fold();
             folded.touched = folded
                 .touched
@@ -64,24 +68,28 @@ impl Agent {
         if folded.has_new_statements || is_first || is_lease_over {
             let digest = m.replica.log.digest();
             let admit = m.gate(&me, now);
-            if admit != m.admitted {
-                m.admitted = admit.clone();
-                self.outbox.push_back(Output::Admit(admit));
+            let is_other = !Arc::ptr_eq(&admit, &m.admitted) && admit != m.admitted;
+            let is_less = admit.len() < m.admitted.len();
+            sometimes!(is_less, "someone lost their place in the mesh");
+            sometimes!(is_lease_over, "the lease of a laptop ended");
+            sometimes!(!admit.contains(&me), "this node has no place in the mesh");
+            let is_other = is_other && !(is_less && mutant!("M47"));
+            if is_other {
+                m.admitted = Arc::clone(&admit);
+                self.outbox.push_back(Output::Admit(Arc::clone(&admit)));
+                m.mesh.handle(now, MeshInput::Roster { members: admit });
             }
-            m.refresh_roster(now);
-            for key in m.drop_reports_of_strangers(now) {
-                m.replica.batch.push(StoreOp::Delete {
-                    table: Table::Registers,
-                    key,
-                });
+            let has_odd_reports = std::mem::take(&mut m.has_odd_reports);
+            if is_other || is_first || has_odd_reports {
+                for (node, section) in m.replica.drop_reports_of_strangers(now.wall) {
+                    m.replica.batch.push(StoreOp::Delete {
+                        table: Table::Registers,
+                        key: register_key(&node, section),
+                    });
+                }
             }
-            m.converge.refresh(
-                &me,
-                &m.replica.log,
-                &m.replica.document,
-                folded.touched.as_deref(),
-                now.wall,
-            );
+            m.converge
+                .refresh(&me, &mut m.replica, folded.touched.as_deref(), now.wall);
             if let Some(desired) = m.converge.desired() {
                 m.reporter.status.desired = desired;
             }
@@ -94,6 +102,7 @@ impl Agent {
                 .get(&me);
             m.was_joined = member.is_some_and(|s| s.is_admitted_at(now.wall));
             if m.was_joined && !m.joined_told {
+                sometimes!(!m.sponsors.is_empty(), "a newcomer became a member");
                 m.joined_told = true;
                 let name = member.map(|s| s.name.clone()).unwrap_or_default();
                 if !m.sponsors.is_empty() {
@@ -118,8 +127,9 @@ impl Agent {
             let Stage::Member(m) = &mut self.stage else {
                 return false;
             };
-            let forked: Vec<_> = m.replica.log.forked().collect();
+            let forked = m.replica.log.forked();
             if forked.len() > m.fork_count {
+                reached!("a fork was told to people");
                 m.fork_count = forked.len();
                 for author in forked {
                     self.outbox
@@ -131,22 +141,13 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return false;
         };
-        if m.is_roster_stale {
-            m.refresh_roster(now);
-        }
-        m.mesh.handle(
-            now,
-            MeshInput::Digests {
-                statements: m.replica.log.digest(),
-                registers: m.replica.registers.digest(),
-            },
-        );
+        m.tell_digests(now);
         folded.has_new_statements || has_words
     }
 
     /// Says what is new about this node.
     pub(super) fn speak(&mut self) {
-        let now = self.now;
+        let (me, now) = (self.keys.node(), self.now);
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
@@ -164,11 +165,16 @@ impl Agent {
         if m.reporter.has_news() {
             // What one edit changes on every node is told spread out, or all would speak at the same moment; and what
             // is wanted and what was done about it is told together.
-            let nodes = m.admitted.len() as u64 + 1;
+            let nodes = m.member_count(&me);
             let spread = (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX);
             let at = *m.news_at.get_or_insert_with(|| {
-                now.mono
-                    .plus_ms(NEWS_MS_MIN + self.rng.next_u64() % (spread + 1))
+                let random = if mutant!("M33") {
+                    use std::hash::BuildHasher;
+                    std::collections::hash_map::RandomState::new().hash_one(me)
+                } else {
+                    self.rng.next_u64()
+                };
+                now.mono.plus_ms(NEWS_MS_MIN + random % (spread + 1))
             });
             if at <= now.mono {
                 m.news_at = None;
@@ -178,9 +184,9 @@ impl Agent {
             m.news_at = None;
         }
         if m.beacon_at <= now.mono {
-            let nodes = m.admitted.len() as u64 + 1;
-            let period =
-                (self.config.beacon_ms * nodes.div_ceil(BEACON_NODES).max(1)).min(BEACON_MS_MAX);
+            let nodes = m.member_count(&me);
+            let period = beacon_period(self.config.beacon_ms, nodes);
+            let period = if mutant!("M56") { 1_000 } else { period };
             let jitter = self.rng.next_u64() % (period / 5 + 1);
             m.beacon_at = now.mono.plus_ms(period + jitter);
             m.last_beacon = now.mono;
@@ -189,7 +195,7 @@ impl Agent {
                 wall: now.wall,
                 digest: m.replica.log.digest(),
                 addresses: m.reporter.addresses.clone(),
-                link_count: m.mesh.peers(now).iter().filter(|p| p.is_linked).count() as u16,
+                link_count: m.mesh.link_count() as u16,
                 version: self.config.version.clone(),
             };
             sealed.extend(m.reporter.beacon(&mesh, &self.keys, beacon));
@@ -198,13 +204,7 @@ impl Agent {
             m.replica.take_register(&bytes, None, now);
             m.broadcasts.push(push(PUSH_REGISTER, &bytes));
         }
-        m.mesh.handle(
-            now,
-            MeshInput::Digests {
-                statements: m.replica.log.digest(),
-                registers: m.replica.registers.digest(),
-            },
-        );
+        m.tell_digests(now);
     }
 
     pub(super) fn converge(&mut self) {

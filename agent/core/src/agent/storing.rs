@@ -11,6 +11,7 @@ impl Agent {
         if self.stores.retry.is_empty() {
             self.write(id, pending);
         } else {
+            reached!("a write waits behind one that failed");
             // Behind what failed: an older value must never be written over a newer one.
             self.stores.retry.insert(id, pending);
         }
@@ -28,11 +29,13 @@ impl Agent {
         let Some(mut pending) = self.stores.under_way.remove(&id) else {
             return;
         };
+        let result = if mutant!("M04") { Ok(()) } else { result };
         match result {
             Ok(()) => {
                 let after = std::mem::take(&mut pending.after);
                 let has_earlier = self.stores.retry.range(..id).next().is_some();
                 if has_earlier {
+                    reached!("a write succeeded after one that had failed");
                     // What failed before it will be written again, and this again after that.
                     self.stores.retry.insert(id, pending);
                 } else {
@@ -51,10 +54,15 @@ impl Agent {
                     && let After::Submit { id, .. } = pending.after.swap_remove(at)
                 {
                     self.stores.bytes -= batch_bytes(&pending.batch);
+                    reached!("the store refused a change that was handed in");
                     let why = format!("the store of this node refused the write: {why}");
                     self.refuse(id, "M011", why);
+                    if mutant!("M60") {
+                        return;
+                    }
                     return self.submit_done();
                 }
+                reached!("the store refused a write of the agent's own");
                 self.stores.retry.insert(id, pending);
                 let at = self.now.mono.plus_ms(STORE_RETRY_MS);
                 self.stores.retry_at = Some(self.stores.retry_at.unwrap_or(at));

@@ -34,6 +34,8 @@ struct Image {
     /// Changes so far; the one at `full_at` fails for want of space.
     change_count: u64,
     full_at: Option<u64>,
+    /// The change at the first number ends up at the second one, if it is a write.
+    misdirected: Option<(u64, usize)>,
     is_dead: bool,
 }
 
@@ -94,6 +96,30 @@ impl Disk {
     }
 }
 
+/// A disk that can be salvaged.
+struct DiskMedium(Disk, Disk);
+
+impl Medium for DiskMedium {
+    type Backend = Disk;
+
+    fn open(&mut self) -> io::Result<Disk> {
+        Ok(self.0.clone())
+    }
+
+    fn spare(&mut self) -> io::Result<Self> {
+        self.1 = Disk::default();
+        Ok(Self(self.1.clone(), Disk::default()))
+    }
+
+    fn adopt_spare(&mut self) -> io::Result<String> {
+        let spare = self.1.image().live.clone();
+        let mut image = self.0.image();
+        (image.live, image.durable) = (spare.clone(), spare);
+        image.pending.clear();
+        Ok("aside".to_owned())
+    }
+}
+
 impl Image {
     fn change(&mut self) -> io::Result<()> {
         self.change_count += 1;
@@ -136,8 +162,13 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (mut image, offset) = (self.image(), offset as usize);
+        let (mut image, mut offset) = (self.image(), offset as usize);
         image.change()?;
+        if let Some((at, elsewhere)) = image.misdirected
+            && at == image.change_count
+        {
+            offset = elsewhere.min(image.live.len() - data.len());
+        }
         image.live[offset..offset + data.len()].copy_from_slice(data);
         image.pending.push(Change::Write(offset, data.to_vec()));
         Ok(())
@@ -665,6 +696,55 @@ fn a_flipped_bit_is_never_returned_as_data() {
     assert!(intact_count > 0, "some flips hit free pages");
 }
 
+/// Such a file may pass every check of redb and still panic when a record is read, written or moved
+/// to quarantine. Nothing of that may end the process or keep it from starting.
+#[test]
+fn a_write_that_ended_up_elsewhere_stops_neither_the_process_nor_the_next_start() {
+    let mut dice = Dice(21);
+    let disk = Disk::default();
+    let (mut store, _) = disk.open().unwrap();
+    let mut ever = Vec::new();
+    let mut commit = |store: &mut Store, dice: &mut Dice, n| {
+        let batch = some_batch(dice, n);
+        for op in &batch {
+            if let StoreOp::Put { table, key, value } = op {
+                ever.push((*table, key.clone(), value.clone()));
+            }
+        }
+        store.commit(&[batch]).is_ok()
+    };
+    for n in 0..30 {
+        assert!(commit(&mut store, &mut dice, n));
+    }
+    drop(store);
+    let start = disk.image().clone();
+
+    let (mut salvaged_count, mut ends) = (0, Vec::new());
+    for round in 0..60 {
+        let disk = Disk(Arc::new(Mutex::new(start.clone())));
+        let (mut store, _) = disk.open().unwrap();
+        {
+            let mut image = disk.image();
+            let elsewhere = dice.roll(image.live.len() as u64 / 4096) as usize * 4096;
+            image.misdirected = Some((image.change_count + 1 + dice.roll(12), elsewhere));
+        }
+        for n in 0..6 {
+            commit(&mut store, &mut dice, 1000 * round + n);
+        }
+        drop(store);
+        let (_, start) = Store::open_and_load_on(DiskMedium(disk, Disk::default())).unwrap();
+        salvaged_count += u32::from(start.salvaged.is_some());
+        ends.push(start.tables);
+    }
+    let ever: std::collections::BTreeSet<_> = ever.into_iter().collect();
+    for (table, records) in ends.into_iter().flatten() {
+        for (key, value) in records {
+            assert!(ever.contains(&(table, key, value)), "nobody wrote that");
+        }
+    }
+    assert!(salvaged_count > 0);
+}
+
 #[test]
 fn rot_under_a_running_agent_is_found_by_the_check() {
     let disk = Disk::default();
@@ -729,6 +809,63 @@ fn a_salvage_keeps_what_is_sound_and_sets_the_rest_aside() {
     );
     drop(store);
     assert!(Store::open(&path).is_ok());
+}
+
+/// A repair gives up at the first damaged page, and is due after every power cut.
+#[test]
+fn a_salvage_keeps_what_is_sound_in_a_file_that_was_not_closed() {
+    let disk = Disk::default();
+    let (mut store, _) = disk.open().unwrap();
+    let values: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 500]).collect();
+    let ops = (0u8..).zip(&values);
+    let batch = ops.map(|(n, value)| put(Table::Statements, &[n], value));
+    store.commit(&[batch.collect()]).unwrap();
+    // With the newest commit alone damaged, the one before it would stand.
+    for n in 0..2 {
+        store.commit(&[vec![put(Table::Meta, b"n", &[n])]]).unwrap();
+    }
+    let bytes = disk.image().live.clone();
+
+    for damaged in [0usize, 77, 199] {
+        let mut bytes = bytes.clone();
+        // Splits left other copies in free pages.
+        while let Some(at) = (bytes.windows(500)).position(|bytes| bytes == values[damaged]) {
+            bytes[at + 100] ^= 1;
+        }
+        let medium = DiskMedium(Disk::holding(bytes), Disk::default());
+
+        let (_, start) = Store::open_and_load_on(medium).unwrap();
+
+        let kept = &start.tables[&Table::Statements];
+        assert_eq!(kept.len(), 199, "record {damaged}");
+        assert!(
+            start
+                .salvaged
+                .is_some_and(|report| report.damaged_count == 1)
+        );
+    }
+}
+
+/// A salvage that is cut short must not leave a machine that believes it is new.
+#[test]
+fn a_salvage_that_fails_leaves_the_damaged_file_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.redb");
+    let garbage = b"garbage".repeat(5000);
+    std::fs::write(&path, &garbage).unwrap();
+    // A folder where the new file should be built, as a stand-in for a disk that is full.
+    std::fs::create_dir(path.with_extension("salvage")).unwrap();
+
+    let error = Store::salvage(&path).unwrap_err();
+
+    assert!(matches!(error, StoreError::SetAside { .. }), "{error}");
+    assert!(std::fs::read(&path).unwrap() == garbage);
+    std::fs::remove_dir(path.with_extension("salvage")).unwrap();
+    // What an earlier salvage left half-done is no obstacle.
+    std::fs::write(path.with_extension("salvage"), b"half a file").unwrap();
+    let (_, report) = Store::salvage(&path).unwrap();
+    assert!(std::fs::read(report.set_aside).unwrap() == garbage);
+    assert!(!path.with_extension("salvage").exists());
 }
 
 #[test]

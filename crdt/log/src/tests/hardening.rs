@@ -289,7 +289,7 @@ fn an_operator_cannot_outlive_its_grant_by_a_laptop_token() {
         w.clock = 3000;
         log = {
             let mut next = w.replica();
-            for id in log.in_order().map(|(_, id)| id).take(4) {
+            for id in log.newest().rev().take(4) {
                 next.ingest(&log.envelope(&id).unwrap(), Mono(0)).unwrap();
             }
             next
@@ -468,8 +468,9 @@ fn everything_is_back_after_a_restart_whatever_the_stamps_say() {
     w.admin_says(&mut log, set("on/all/params/z", 1));
     let mut back = w.replica();
     let mut all: Vec<_> = log
-        .in_order()
-        .filter_map(|(_, id)| log.envelope(&id))
+        .newest()
+        .rev()
+        .filter_map(|id| log.envelope(&id))
         .collect();
     all.sort();
     all.push(Bytes::from_static(b"damaged"));

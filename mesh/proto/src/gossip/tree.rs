@@ -1,0 +1,522 @@
+//! Broadcast over the neighbours, after Plumtree: whole payloads along a tree, ids on all other ties.
+//!
+//! Who gets a payload twice asks the later sender to send only ids; who hears of an id and does not get the
+//! payload in time asks for it, which mends the tree. "In time" follows what was measured: how much later than
+//! the first word of it payloads have come. What is hardly longer than an id goes to everyone at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use lab_crdt_model::{Mono, NodeId, mutant, reached};
+
+use crate::message::v1::{HOPS_MAX, IDS_MAX, Message, Overlay, Push, Scope};
+
+/// How long payloads are kept for those who ask, milliseconds.
+const CACHE_MS: u64 = 10_000;
+/// Bytes of payloads kept; the oldest go first.
+const CACHE_BYTES_MAX: usize = 1 << 20;
+/// How long ids are remembered, milliseconds, and how many; the oldest go first.
+const SEEN_MS: u64 = 60_000;
+const SEEN_MAX: usize = 16_384;
+/// Ids of which the payload is awaited; further ones are pulled.
+const MISSING_MAX: usize = 4_096;
+/// Peers remembered as having a missing payload.
+const SOURCES_MAX: usize = 8;
+/// Ids wait this long for more of them, milliseconds; meanwhile the peer may say that it has the payload.
+const LAZY_MS: u64 = 10;
+/// Who spoke of a payload this long before it came is to send payloads from now on, milliseconds. The tree so
+/// follows the quicker ties; whichever is slower is cut off by its first copy.
+const SHORTCUT_MS: u64 = 80;
+/// Contents up to this many bytes are pushed to all neighbours: their id would be as long.
+const FLOOD_BYTES_MAX: usize = 128;
+
+type Id = [u8; 32];
+type Key = [u8; 16];
+
+fn key(id: &Id) -> Key {
+    let mut key = [0; 16];
+    key.copy_from_slice(&id[..16]);
+    key
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    is_lazy: bool,
+    ids: Vec<(Id, u16)>,
+}
+
+#[derive(Debug)]
+struct Missing {
+    id: Id,
+    since: Mono,
+    at: Mono,
+    sources: VecDeque<(NodeId, u16)>,
+    /// Whom we asked last.
+    asked: Option<NodeId>,
+}
+
+/// A content that was not seen before, or a frame.
+#[derive(Debug)]
+pub(super) enum TreeOut {
+    Send(NodeId, Bytes),
+    Received(NodeId, Bytes),
+}
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    graft_min_ms: u64,
+    graft_max_ms: u64,
+    /// How much later than the first word of it a payload comes: mean and deviation, microseconds.
+    lag_us: u64,
+    lag_dev_us: u64,
+    peers: BTreeMap<NodeId, Peer>,
+    seen: BTreeMap<Key, Option<(Bytes, u16)>>,
+    seen_order: VecDeque<(Mono, Key)>,
+    cached_order: VecDeque<(Mono, Key, usize)>,
+    cached_bytes: usize,
+    missing: BTreeMap<Key, Missing>,
+    /// Never later than what `missing` wants.
+    graft_at: Option<Mono>,
+    lazy_at: Option<Mono>,
+    pub(super) out: Vec<TreeOut>,
+}
+
+impl Tree {
+    pub(super) const fn new(graft_min_ms: u64, graft_max_ms: u64) -> Self {
+        Self {
+            graft_min_ms,
+            graft_max_ms,
+            lag_us: graft_max_ms * 200,
+            lag_dev_us: graft_max_ms * 100,
+            peers: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            seen_order: VecDeque::new(),
+            cached_order: VecDeque::new(),
+            cached_bytes: 0,
+            missing: BTreeMap::new(),
+            graft_at: None,
+            lazy_at: None,
+            out: Vec::new(),
+        }
+    }
+
+    pub(super) fn up(&mut self, peer: NodeId) {
+        self.peers.insert(peer, Peer::default());
+    }
+
+    pub(super) fn down(&mut self, peer: &NodeId) {
+        self.peers.remove(peer);
+    }
+
+    pub(super) fn broadcast(&mut self, content: Bytes, now: Mono) {
+        let id = *blake3::hash(&content).as_bytes();
+        if self.remember(&id, &content, 0, now) {
+            self.forward(None, id, &content, 0, &BTreeSet::new(), now);
+        }
+    }
+
+    /// Whether it is new.
+    fn remember(&mut self, id: &Id, content: &Bytes, hops: u16, now: Mono) -> bool {
+        let key = key(id);
+        if self.seen.contains_key(&key) {
+            return false;
+        }
+        self.seen.insert(key, Some((content.clone(), hops)));
+        self.seen_order.push_back((now.plus_ms(SEEN_MS), key));
+        self.cached_order
+            .push_back((now.plus_ms(CACHE_MS), key, content.len()));
+        self.cached_bytes += content.len();
+        self.forget(now);
+        true
+    }
+
+    fn forget(&mut self, now: Mono) {
+        while let Some((until, key, len)) = self.cached_order.front().copied()
+            && (until <= now || self.cached_bytes > CACHE_BYTES_MAX)
+        {
+            self.cached_order.pop_front();
+            self.cached_bytes -= len;
+            if let Some(content) = self.seen.get_mut(&key) {
+                *content = None;
+            }
+        }
+        while let Some((until, key)) = self.seen_order.front().copied()
+            && (until <= now || self.seen_order.len() > SEEN_MAX)
+        {
+            self.seen_order.pop_front();
+            self.seen.remove(&key);
+        }
+    }
+
+    fn forward(
+        &mut self,
+        from: Option<NodeId>,
+        id: Id,
+        content: &Bytes,
+        hops: u16,
+        knowing: &BTreeSet<NodeId>,
+        now: Mono,
+    ) {
+        if hops >= HOPS_MAX {
+            return;
+        }
+        let is_short = content.len() <= FLOOD_BYTES_MAX;
+        let mut frame = None;
+        for (peer, state) in &mut self.peers {
+            if Some(*peer) == from || knowing.contains(peer) {
+                continue;
+            }
+            if state.is_lazy && !is_short {
+                if state.ids.len() < IDS_MAX {
+                    state.ids.push((id, hops));
+                    self.lazy_at.get_or_insert(now.plus_ms(LAZY_MS));
+                }
+                continue;
+            }
+            let frame = frame.get_or_insert_with(|| payload(id, content, hops));
+            self.out.push(TreeOut::Send(*peer, frame.clone()));
+        }
+    }
+
+    pub(super) fn receive(&mut self, from: NodeId, push: Push, now: Mono) {
+        match push {
+            Push::Payload { id, content, scope } => {
+                let hops = match scope {
+                    Scope::Swarm(hops) => hops,
+                    Scope::Neighbors => HOPS_MAX,
+                };
+                self.payload(from, id, content, hops, now);
+            }
+            Push::Prune => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.is_lazy = true;
+                }
+            }
+            Push::Graft { id, .. } => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.is_lazy = false;
+                }
+                let Some(id) = id else { return };
+                if let Some(Some((content, hops))) = self.seen.get(&key(&id)) {
+                    let frame = payload(id, content, *hops);
+                    self.out.push(TreeOut::Send(from, frame));
+                }
+            }
+            Push::IHave(ids) => {
+                for (id, hops) in ids {
+                    self.announced(from, id, hops, now);
+                }
+            }
+        }
+    }
+
+    fn payload(&mut self, from: NodeId, id: Id, content: Bytes, hops: u16, now: Mono) {
+        let key = key(&id);
+        let is_seen = self.seen.contains_key(&key) && !(mutant!("M32") && hops < 3);
+        if is_seen {
+            if content.len() > FLOOD_BYTES_MAX && !mutant!("M58") && !mutant!("M32") {
+                reached!("a payload came twice");
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.is_lazy = true;
+                }
+                self.say(from, Push::Prune);
+            }
+            return;
+        }
+        // An id that is not that of its content would keep out the one whose it is.
+        if *blake3::hash(&content).as_bytes() != id {
+            return;
+        }
+        let hops = hops.saturating_add(1);
+        self.remember(&id, &content, hops, now);
+        let mut knowing = BTreeSet::new();
+        if let Some(missing) = self.missing.remove(&key) {
+            // What comes from whom we asked says nothing of how long it would have taken unasked.
+            if missing.asked != Some(from) {
+                self.measure(now.0.saturating_sub(missing.since.0) / 1_000);
+            }
+            let lag_ms = now.ms_since(missing.since);
+            if missing.asked.is_none()
+                && lag_ms > SHORTCUT_MS
+                && let Some((first, round)) = missing.sources.front().copied()
+                && let Some(peer) = self.peers.get_mut(&first)
+                && std::mem::take(&mut peer.is_lazy)
+            {
+                self.say(first, Push::Graft { id: None, round });
+            }
+            knowing.extend(missing.sources.iter().map(|it| it.0));
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.is_lazy &= content.len() <= FLOOD_BYTES_MAX;
+        }
+        self.forward(Some(from), id, &content, hops, &knowing, now);
+        self.out.push(TreeOut::Received(from, content));
+    }
+
+    fn announced(&mut self, from: NodeId, id: Id, hops: u16, now: Mono) {
+        let key = key(&id);
+        if self.seen.contains_key(&key) {
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.ids.retain(|it| it.0 != id);
+            }
+            return;
+        }
+        let wait = self.graft_ms();
+        if self.missing.len() >= MISSING_MAX && !self.missing.contains_key(&key) {
+            return;
+        }
+        let missing = self.missing.entry(key).or_insert_with(|| Missing {
+            id,
+            since: now,
+            at: now.plus_ms(wait),
+            sources: VecDeque::new(),
+            asked: None,
+        });
+        if missing.sources.len() < SOURCES_MAX && missing.sources.iter().all(|it| it.0 != from) {
+            missing.sources.push_back((from, hops));
+        }
+        let at = missing.at;
+        self.graft_at = Some(self.graft_at.map_or(at, |it| it.min(at)));
+    }
+
+    /// As TCP measures round trips: eighths of each new value, quarters of each deviation.
+    const fn measure(&mut self, us: u64) {
+        let off = us.abs_diff(self.lag_us);
+        self.lag_us = (self.lag_us * 7 + us) / 8;
+        self.lag_dev_us = (self.lag_dev_us * 3 + off) / 4;
+    }
+
+    /// How long a payload is awaited after the first word of it, milliseconds.
+    pub(super) fn graft_ms(&self) -> u64 {
+        let ms = (self.lag_us + self.lag_dev_us) / 1_000;
+        ms.clamp(self.graft_min_ms, self.graft_max_ms.max(self.graft_min_ms))
+    }
+
+    fn say(&mut self, to: NodeId, push: Push) {
+        let frame = Message::Overlay(Overlay::Push(push)).encode();
+        self.out.push(TreeOut::Send(to, frame));
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let forget = self.cached_order.front().map(|it| it.0);
+        // Nobody waits for memory: a look every ten seconds does, with whatever else wakes us.
+        let forget = forget.map(|at| at.plus_ms(CACHE_MS));
+        [self.graft_at, self.lazy_at, forget]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn wake(&mut self, now: Mono) {
+        if self.lazy_at.take_if(|at| *at <= now).is_some() {
+            let ready: Vec<_> = self
+                .peers
+                .iter_mut()
+                .filter(|(_, it)| !it.ids.is_empty())
+                .map(|(peer, it)| (*peer, std::mem::take(&mut it.ids)))
+                .collect();
+            for (peer, ids) in ready {
+                self.say(peer, Push::IHave(ids));
+            }
+        }
+        if self.graft_at.is_some_and(|at| at <= now) {
+            self.graft(now);
+        }
+        if self.cached_order.front().is_some_and(|it| it.0 <= now) {
+            self.forget(now);
+        }
+    }
+
+    fn graft(&mut self, now: Mono) {
+        let wait = self.graft_ms();
+        let due: Vec<Key> = self
+            .missing
+            .iter()
+            .filter(|(_, it)| it.at <= now)
+            .map(|it| *it.0)
+            .collect();
+        for key in due {
+            let Some(missing) = self.missing.get_mut(&key) else {
+                continue;
+            };
+            let Some((source, round)) = missing.sources.pop_front() else {
+                self.missing.remove(&key);
+                continue;
+            };
+            reached!("a payload that was announced did not come in time");
+            missing.asked = Some(source);
+            missing.at = now.plus_ms(wait);
+            let id = Some(missing.id);
+            if let Some(peer) = self.peers.get_mut(&source) {
+                peer.is_lazy = false;
+                self.say(source, Push::Graft { id, round });
+            } else {
+                missing.at = now;
+            }
+        }
+        self.graft_at = self.missing.values().map(|it| it.at).min();
+    }
+}
+
+fn payload(id: Id, content: &Bytes, hops: u16) -> Bytes {
+    let content = content.clone();
+    let scope = Scope::Swarm(hops);
+    Message::Overlay(Overlay::Push(Push::Payload { id, content, scope })).encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn at(ms: u64) -> Mono {
+        Mono(0).plus_ms(ms)
+    }
+
+    fn content(n: u8) -> (Id, Bytes) {
+        let content = Bytes::from(vec![n; 500]);
+        (*blake3::hash(&content).as_bytes(), content)
+    }
+
+    fn push(n: u8) -> Push {
+        let (id, content) = content(n);
+        Push::Payload {
+            id,
+            content,
+            scope: Scope::Swarm(0),
+        }
+    }
+
+    fn tree() -> Tree {
+        let mut tree = Tree::new(30, 500);
+        (1..=3).for_each(|n| tree.up(node(n)));
+        tree
+    }
+
+    fn sent(tree: &mut Tree) -> Vec<(NodeId, Push)> {
+        let sends = tree.out.drain(..).filter_map(|it| match it {
+            TreeOut::Send(to, frame) => Some((to, Message::decode(&frame))),
+            TreeOut::Received(..) => None,
+        });
+        let push = |(to, it)| match it {
+            Ok(Message::Overlay(Overlay::Push(push))) => (to, push),
+            other => panic!("{other:?}"),
+        };
+        sends.map(push).collect()
+    }
+
+    #[test]
+    fn a_second_copy_is_answered_by_a_prune_and_goes_no_further() {
+        let mut tree = tree();
+        tree.receive(node(1), push(7), at(0));
+        assert_eq!(sent(&mut tree).len(), 2);
+        tree.receive(node(2), push(7), at(10));
+        assert_eq!(sent(&mut tree), [(node(2), Push::Prune)]);
+        tree.receive(node(1), push(8), at(100));
+        let to: Vec<_> = sent(&mut tree).into_iter().map(|it| it.0).collect();
+        assert_eq!(to, [node(3)], "only who did not have it first");
+        tree.wake(at(200));
+        assert!(matches!(&sent(&mut tree)[..], [(to, Push::IHave(_))] if *to == node(2)));
+    }
+
+    #[test]
+    fn who_says_that_it_has_a_payload_is_not_told_of_it() {
+        let mut tree = tree();
+        tree.receive(node(2), Push::Prune, at(0));
+        let (id, _) = content(7);
+        tree.receive(node(2), Push::IHave(vec![(id, 1)]), at(0));
+        tree.receive(node(1), push(7), at(1));
+        assert!(sent(&mut tree).iter().all(|it| it.0 == node(3)));
+        tree.wake(at(100));
+        assert_eq!(sent(&mut tree), []);
+    }
+
+    #[test]
+    fn a_payload_that_does_not_come_is_asked_for_at_one_source_after_the_other() {
+        let mut tree = tree();
+        let (id, _) = content(7);
+        tree.receive(node(1), Push::IHave(vec![(id, 1)]), at(0));
+        tree.receive(node(2), Push::IHave(vec![(id, 1)]), at(5));
+        let wait = tree.graft_ms();
+        tree.wake(at(wait - 1));
+        assert_eq!(sent(&mut tree), []);
+        for (n, ms) in [(1, wait), (2, 2 * wait)] {
+            tree.wake(at(ms));
+            assert_eq!(
+                sent(&mut tree),
+                [(
+                    node(n),
+                    Push::Graft {
+                        id: Some(id),
+                        round: 1
+                    }
+                )]
+            );
+        }
+        tree.wake(at(10_000));
+        assert_eq!(sent(&mut tree), []);
+        assert!(tree.missing.is_empty());
+    }
+
+    #[test]
+    fn the_wait_for_a_payload_follows_how_late_payloads_come() {
+        for (late_ms, from, to) in [(0, 30, 30), (100, 100, 200), (5_000, 500, 500)] {
+            let mut tree = tree();
+            for n in 0..40 {
+                let now = at(u64::from(n) * 10_000);
+                let (id, _) = content(n);
+                tree.receive(node(1), Push::IHave(vec![(id, 1)]), now);
+                tree.receive(node(2), push(n), now.plus_ms(late_ms));
+            }
+            let ms = tree.graft_ms();
+            assert!((from..=to).contains(&ms), "{late_ms} ms late: {ms} ms");
+        }
+    }
+
+    #[test]
+    fn who_spoke_long_before_the_payload_came_sends_payloads_from_then_on() {
+        let mut tree = tree();
+        tree.receive(node(1), Push::Prune, at(0));
+        let (id, _) = content(7);
+        tree.receive(node(1), Push::IHave(vec![(id, 1)]), at(0));
+        tree.receive(node(2), push(7), at(SHORTCUT_MS + 1));
+        let graft = (node(1), Push::Graft { id: None, round: 1 });
+        assert!(sent(&mut tree).contains(&graft));
+    }
+
+    #[test]
+    fn an_id_that_is_not_of_its_content_is_dropped() {
+        let mut tree = tree();
+        let ((id, _), (_, other)) = (content(1), content(2));
+        tree.receive(
+            node(1),
+            Push::Payload {
+                id,
+                content: other,
+                scope: Scope::Swarm(0),
+            },
+            at(0),
+        );
+        assert!(tree.out.is_empty());
+        tree.receive(node(1), push(1), at(1));
+        assert_eq!(tree.out.len(), 3);
+    }
+
+    #[test]
+    fn memory_of_payloads_and_ids_is_bounded() {
+        let mut tree = Tree::new(30, 500);
+        for n in 0..40_000_u32 {
+            let content = Bytes::from(n.to_be_bytes().repeat(50));
+            tree.broadcast(content, at(0));
+        }
+        assert_eq!(tree.seen.len(), SEEN_MAX);
+        assert!(tree.cached_bytes <= CACHE_BYTES_MAX);
+        let kept: usize = tree.seen.values().flatten().map(|it| it.0.len()).sum();
+        assert_eq!(kept, tree.cached_bytes);
+        tree.wake(at(SEEN_MS));
+        assert!(tree.seen.is_empty() && tree.seen_order.is_empty());
+    }
+}

@@ -1,0 +1,272 @@
+//! Who is a member, under which name, and which tokens let whom in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lab_crdt_log::{Body, Invite, Join};
+use lab_crdt_model::view::{MemberState, Role};
+use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall};
+
+use super::{Right, Root, Said, Set, Token, Verdict, is_asked};
+
+/// Someone who joined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// Unique among those who are not revoked.
+    pub name: String,
+    /// Machine or person's device.
+    pub role: Role,
+    /// Where it stands, leases aside.
+    pub state: MemberState,
+    /// Labels that it was let in with.
+    pub labels: Vec<Label>,
+    /// Its join or admission.
+    pub join: StatementId,
+    /// The stamp of that statement.
+    pub joined_at: Hlc,
+    /// When its lease ends.
+    pub not_after: Option<Wall>,
+    /// A laptop's operator key.
+    pub operator_key: Option<AuthorId>,
+    /// Its token; `None` for those whom an admin let in by key.
+    pub invite: Option<StatementId>,
+    /// It was a full member until it was revoked.
+    was_member: bool,
+}
+
+impl Membership {
+    /// Whether it may hold links at a time.
+    pub fn is_live_at(&self, now: Wall) -> bool {
+        matches!(self.state, MemberState::Member | MemberState::Suspended)
+            && self.not_after.is_none_or(|end| now <= end)
+    }
+
+    /// Where it stands at a time.
+    pub fn state_at(&self, now: Wall) -> MemberState {
+        let is_over = self.not_after.is_some_and(|end| now > end);
+        if self.state == MemberState::Member && is_over {
+            MemberState::Expired
+        } else {
+            self.state
+        }
+    }
+}
+
+type Joins<'a> = BTreeMap<StatementId, (&'a Said, &'a Join, &'a Invite)>;
+
+impl Verdict {
+    /// Tokens, members, and what laptops may write. Laptops may make tokens for nodes, so there are two rounds.
+    pub(super) fn admit(&mut self, root: &Root, set: &Set) {
+        for is_first in [true, false] {
+            for s in set.values() {
+                let Body::Invite(invite) = &s.body else {
+                    continue;
+                };
+                let may = self.may_invite(root, s, invite, is_first);
+                let token = self.tokens.entry(s.id).or_insert_with(|| Token {
+                    author: s.author,
+                    is_effective: false,
+                    is_revoked: false,
+                    uses_max: invite.uses_max,
+                    used_by: Vec::new(),
+                });
+                token.is_effective |= may;
+            }
+            self.members = self.members_of(root, set);
+            self.let_laptops_write(root, set);
+        }
+        for s in set.values() {
+            let Body::RevokeInvite(r) = &s.body else {
+                continue;
+            };
+            let is_by_admin = self.is_by_admin(root, s);
+            let is_allowed = self.is_allowed(&s.author, &s.id);
+            if let Some(token) = self.tokens.get_mut(&r.invite) {
+                token.is_revoked |= is_by_admin || (token.author == s.author && is_allowed);
+            }
+        }
+        for (node, m) in &self.members {
+            if let Some(token) = m.invite.and_then(|i| self.tokens.get_mut(&i))
+                && m.state != MemberState::Seen
+            {
+                token.used_by.push(*node);
+            }
+        }
+    }
+
+    fn let_laptops_write(&mut self, root: &Root, set: &Set) {
+        let laptops: Vec<Membership> = self.members.values().cloned().collect();
+        for m in laptops {
+            let Some((key, invite)) = m.operator_key.zip(m.invite) else {
+                continue;
+            };
+            let Some(Body::Invite(terms)) = set.get(&invite).map(|s| &s.body) else {
+                continue;
+            };
+            let may = m.state == MemberState::Member || m.was_member && self.revoked.contains(&key);
+            if !may || self.rights.contains_key(&m.join) {
+                continue;
+            }
+            let issuer = self.rights.get(&set[&invite].under);
+            let ends = [m.not_after, issuer.and_then(|r| r.not_after)];
+            let right = Right {
+                subject: key,
+                rights: terms.rights,
+                scope: terms.scope.clone(),
+                not_after: ends.into_iter().flatten().min(),
+                allowed: None,
+            };
+            self.rights.insert(m.join, right);
+            self.end_right(root, set, m.join);
+        }
+    }
+
+    fn members_of(&self, root: &Root, set: &Set) -> BTreeMap<NodeId, Membership> {
+        let mut out: BTreeMap<NodeId, Membership> = BTreeMap::new();
+        let said = |s: &&Said| self.is_allowed(&s.author, &s.id);
+        for s in set.values().filter(said) {
+            if let Body::Admit(admit) = &s.body
+                && self.is_by_admin(root, s)
+            {
+                out.entry(admit.node).or_insert_with(|| Membership {
+                    name: admit.name.clone(),
+                    role: admit.role,
+                    state: MemberState::Member,
+                    labels: admit.labels.clone(),
+                    join: s.id,
+                    joined_at: s.hlc,
+                    not_after: None,
+                    operator_key: None,
+                    invite: None,
+                    was_member: false,
+                });
+            }
+        }
+        let mut joins = Joins::new();
+        let mut confirmed: BTreeSet<StatementId> = BTreeSet::new();
+        for s in set.values().filter(said) {
+            match &s.body {
+                Body::Join(join)
+                    if self
+                        .tokens
+                        .get(&join.invite)
+                        .is_some_and(|t| t.is_effective) =>
+                {
+                    if let Some(Body::Invite(invite)) = set.get(&join.invite).map(|i| &i.body) {
+                        joins.insert(s.id, (s, join, invite));
+                    }
+                }
+                Body::Confirm(c) if self.may_confirm(root, s) => drop(confirmed.insert(c.join)),
+                _ => {}
+            }
+        }
+        let seen_at = self.witnessed(root, set, &joins, &confirmed, out.keys().copied());
+        for (id, (s, join, invite)) in &joins {
+            let uses = seen_at
+                .keys()
+                .filter(|other| joins[*other].1.invite == join.invite)
+                .count();
+            let is_confirmed = confirmed.contains(id);
+            let state = if !seen_at.contains_key(id) {
+                MemberState::Seen
+            } else if uses > usize::from(invite.uses_max) && !is_confirmed {
+                MemberState::Suspended
+            } else if invite.confirm && !is_confirmed {
+                MemberState::Seen
+            } else {
+                MemberState::Member
+            };
+            let lease = seen_at.get(id).filter(|_| invite.lease_ms > 0);
+            let node = s.author.node();
+            out.entry(node).or_insert_with(|| Membership {
+                name: invite
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| format!("n-{}", node.short())),
+                role: invite.role,
+                state,
+                labels: invite.labels.clone(),
+                join: *id,
+                joined_at: s.hlc,
+                not_after: lease.map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
+                operator_key: join.operator_key.filter(|_| invite.role == Role::Laptop),
+                invite: Some(join.invite),
+                was_member: false,
+            });
+        }
+        for (node, m) in &mut out {
+            if self.revoked.contains(&node.author()) {
+                m.was_member = m.state == MemberState::Member;
+                m.state = MemberState::Revoked;
+            }
+        }
+        self.name(root, &mut out);
+        out
+    }
+
+    /// Joins that a registrar saw, with the earliest time; registrars are members, or joins that were seen.
+    fn witnessed(
+        &self,
+        root: &Root,
+        set: &Set,
+        joins: &Joins<'_>,
+        confirmed: &BTreeSet<StatementId>,
+        admitted: impl Iterator<Item = NodeId>,
+    ) -> BTreeMap<StatementId, Wall> {
+        let mut registrars: BTreeSet<NodeId> = admitted.collect();
+        let mut seen_at: BTreeMap<StatementId, Wall> = BTreeMap::new();
+        loop {
+            let before = (registrars.len(), seen_at.clone());
+            for s in set.values().filter(|s| self.is_allowed(&s.author, &s.id)) {
+                let Body::Witness(w) = &s.body else { continue };
+                let Some((join, _, invite)) = joins.get(&w.join) else {
+                    continue;
+                };
+                let by = s.author.node();
+                if s.author == join.author
+                    || !registrars.contains(&by)
+                    || !is_asked(root, invite, by, w.seen_at)
+                {
+                    continue;
+                }
+                let at = seen_at.entry(w.join).or_insert(w.seen_at);
+                *at = w.seen_at.min(*at);
+                if !invite.confirm || confirmed.contains(&w.join) {
+                    registrars.insert(join.author.node());
+                }
+            }
+            if before == (registrars.len(), seen_at.clone()) {
+                return seen_at;
+            }
+        }
+    }
+
+    /// Gives everyone who is not revoked a name of its own. First come those who were seen; of these, those whom an
+    /// admin let in; of these, full members; of equals, the lowest statement.
+    fn name(&self, root: &Root, members: &mut BTreeMap<NodeId, Membership>) {
+        let mut order: Vec<_> = members
+            .iter()
+            .filter(|(_, m)| m.state != MemberState::Revoked)
+            .map(|(node, m)| {
+                let token = m.invite.and_then(|i| self.tokens.get(&i));
+                let is_by_operator = token.is_some_and(|t| !root.admins.contains(&t.author));
+                let is_full = m.state == MemberState::Member;
+                let is_unseen = m.state == MemberState::Seen;
+                (is_unseen, is_by_operator, !is_full, m.join, *node)
+            })
+            .collect();
+        order.sort();
+        let mut taken: BTreeSet<String> = BTreeSet::new();
+        let mut next: BTreeMap<String, u32> = BTreeMap::new();
+        for (.., node) in order {
+            let Some(m) = members.get_mut(&node) else {
+                continue;
+            };
+            let wanted = m.name.clone();
+            while !taken.insert(m.name.clone()) {
+                let number = next.entry(wanted.clone()).or_insert(2);
+                m.name = format!("{wanted}-{number}");
+                *number += 1;
+            }
+        }
+    }
+}

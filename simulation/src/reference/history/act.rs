@@ -1,0 +1,272 @@
+//! What somebody says next: mostly what fits, now and then anything.
+
+use lab_crdt_log::{
+    Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
+    RevokeInvite, Rights, Witness, WitnessRule,
+};
+use lab_crdt_model::view::Role;
+use lab_crdt_model::{Field, Op, StatementId, Value, Wall};
+
+use super::{History, LAPTOP_KEYS, LAPTOPS, NODES, OPERATORS, STRANGER, TOKENS, author, token};
+use crate::reference::envelope;
+
+impl History {
+    /// A statement of these kinds, now and then any statement or one that nobody made.
+    pub(super) fn some(&mut self, kinds: &[u8]) -> StatementId {
+        let fitting = self.of_kind(kinds);
+        match self.rng.below(30) {
+            0 => StatementId([7; 32]),
+            1 => self.said[self.rng.below(self.said.len())].id,
+            _ => self.rng.maybe(&fitting).unwrap_or(StatementId([8; 32])),
+        }
+    }
+
+    fn someone(&mut self) -> u8 {
+        let all = [
+            &self.admins[..],
+            &OPERATORS,
+            &NODES,
+            &LAPTOPS,
+            &LAPTOP_KEYS,
+            &[STRANGER],
+        ]
+        .concat();
+        self.rng.of(&all)
+    }
+
+    /// One of these, mostly one that anybody listens to.
+    fn speaker(&mut self, of: &[u8]) -> u8 {
+        let heard: Vec<u8> = of
+            .iter()
+            .filter(|n| self.standing.contains(n))
+            .copied()
+            .collect();
+        if heard.is_empty() || self.rng.percent(4) {
+            self.rng.of(of)
+        } else {
+            self.rng.of(&heard)
+        }
+    }
+
+    /// The last of someone's statements that should count.
+    fn head_of(&mut self, who: u8) -> Option<StatementId> {
+        let theirs: Vec<StatementId> = self
+            .said
+            .iter()
+            .filter(|s| s.author == who)
+            .map(|s| s.id)
+            .collect();
+        match self.rng.below(20) {
+            0 => Some(StatementId([9; 32])),
+            1 => Some(self.said[self.rng.below(self.said.len())].id),
+            2 => None,
+            // Mostly one of the last: a thief is noticed soon.
+            _ => self.rng.maybe(&theirs[theirs.len().saturating_sub(3)..]),
+        }
+    }
+
+    fn path(&mut self) -> String {
+        self.rng
+            .of(&[
+                "label/n1/role=web",
+                "label/n1/lab.admin",
+                "on/all/params/a",
+                "on/role=web/params/b",
+                "node/n1/params/c",
+            ])
+            .to_owned()
+    }
+
+    fn scope(&mut self) -> Vec<String> {
+        let all = ["", "label", "label/n1", "on", "on/all/", "on/role=web"];
+        (0..self.rng.below(3))
+            .map(|_| self.rng.of(&all).to_owned())
+            .collect()
+    }
+
+    fn wall(&mut self) -> Wall {
+        let now = self.clock;
+        let far = now + 10_000;
+        Wall(
+            self.rng
+                .of(&[0, now - 20, now + 20, now + 50, far, far, far, far]),
+        )
+    }
+
+    pub(super) fn admit(&mut self, node: u8) -> Admit {
+        Admit {
+            node: author(node).node(),
+            seal_key: [0; 32],
+            name: self.rng.of(&["n", "n-2", "web"]).to_owned(),
+            role: self.rng.of(&[Role::Node, Role::Node, Role::Laptop]),
+            labels: vec!["role=web".parse().expect("a label")],
+        }
+    }
+
+    fn invite(&mut self) -> Invite {
+        let token = token(self.rng.below(TOKENS));
+        let uses_max = self.rng.of(&[1, 1, 2]);
+        let labels: &[&str] = self.rng.of(&[&[][..], &["role=web"], &["lab.admin"]]);
+        let witness = if self.rng.percent(80) {
+            WitnessRule::Any
+        } else {
+            WitnessRule::One(author(self.rng.of(&NODES)).node())
+        };
+        let named = self.rng.percent(50) && uses_max == 1;
+        Invite {
+            token_key: token.public(),
+            uses_max,
+            not_after: self.wall(),
+            role: self.rng.of(&[Role::Node, Role::Laptop]),
+            name: named.then(|| self.rng.of(&["n", "web"]).to_owned()),
+            labels: labels.iter().map(|l| l.parse().expect("a label")).collect(),
+            rights: Rights(self.rng.of(&[0, 3, 4, 15])),
+            scope: self.scope(),
+            lease_ms: self.rng.of(&[0, 50, 100_000]),
+            witness,
+            confirm: self.rng.percent(15),
+            mesh_mac: token.mesh_mac(&self.mesh()),
+        }
+    }
+
+    /// What an invite says.
+    fn terms(&self, invite: StatementId) -> Option<Invite> {
+        let at = self.said.iter().position(|s| s.id == invite)?;
+        match envelope::read(&self.bytes[at])?.body {
+            Body::Invite(invite) => Some(invite),
+            _ => None,
+        }
+    }
+
+    fn join(&mut self, who: u8, invite: StatementId) -> Join {
+        let operator_key = if LAPTOPS.contains(&who) || self.rng.percent(10) {
+            Some(author(self.rng.of(&LAPTOP_KEYS)))
+        } else {
+            None
+        };
+        // Whoever joins holds the token; a thief holds another one.
+        let held = self
+            .terms(invite)
+            .and_then(|terms| (0..TOKENS).find(|t| token(*t).public() == terms.token_key));
+        let keys = token(held.filter(|_| self.rng.percent(95)).unwrap_or(0));
+        let node = author(who).node();
+        Join {
+            invite,
+            seal_key: [5; 32],
+            operator_key,
+            token_signature: keys.sign_join(&self.mesh(), &node, &[5; 32], operator_key.as_ref()),
+        }
+    }
+
+    pub(super) fn step(&mut self) {
+        let admins = self.admins.clone();
+        let writers = [&admins[..], &OPERATORS, &LAPTOP_KEYS].concat();
+        let joiners = [&NODES[..], &LAPTOPS].concat();
+        let (mut who, body) = match self.rng.below(100) {
+            0..20 => {
+                let path = self.path().parse().expect("a path");
+                let op = if self.rng.percent(75) {
+                    let field = Field::new(Value::Int(self.clock as i64), "person:x");
+                    Op::Set { path, field }
+                } else {
+                    Op::Unset { path }
+                };
+                let edit = Edit {
+                    message: String::new(),
+                    ops: vec![op],
+                };
+                (self.speaker(&writers), Body::Edit(edit))
+            }
+            20..30 => {
+                let subject = if self.rng.percent(85) {
+                    self.rng.of(&OPERATORS)
+                } else {
+                    self.someone()
+                };
+                let until = self.wall();
+                let grant = Grant {
+                    subject: author(subject),
+                    name: String::new(),
+                    rights: Rights(self.rng.of(&[15, 15, 15, 3, 4, 8, 1])),
+                    scope: self.rng.of(&[vec![String::new()], self.clone().scope()]),
+                    not_after: self.rng.percent(25).then_some(until),
+                };
+                (self.rng.of(&admins), Body::Grant(grant))
+            }
+            30..34 => {
+                let grant = self.some(&[2, 7]);
+                let names = self.said.iter().find(|s| s.id == grant);
+                let subject = names.and_then(|s| s.names).unwrap_or(STRANGER);
+                let head = self.head_of(subject);
+                let body = Body::RevokeGrant(RevokeGrant { grant, head });
+                (self.rng.of(&admins), body)
+            }
+            34..39 => {
+                let everyone = [
+                    &admins[..],
+                    &OPERATORS,
+                    &OPERATORS,
+                    &NODES,
+                    &LAPTOPS,
+                    &LAPTOP_KEYS,
+                ];
+                let whom = self.speaker(&everyone.concat());
+                let revoke = Revoke {
+                    key: author(whom),
+                    head: self.head_of(whom),
+                    reason: String::new(),
+                };
+                (self.rng.of(&admins), Body::Revoke(revoke))
+            }
+            39..43 => {
+                let proposal = self.some(&[4]);
+                (self.rng.of(&admins), Body::CoSign(CoSign { proposal }))
+            }
+            43..58 => {
+                let invite = self.invite();
+                (self.speaker(&writers), Body::Invite(invite))
+            }
+            58..74 => {
+                let invite = self.some(&[5]);
+                let who = match self.terms(invite) {
+                    Some(terms) if terms.role == Role::Laptop && self.rng.percent(80) => {
+                        self.rng.of(&LAPTOPS)
+                    }
+                    _ => self.rng.of(&joiners),
+                };
+                let join = self.join(who, invite);
+                (who, Body::Join(join))
+            }
+            74..89 => {
+                let witness = Witness {
+                    join: self.some(&[7]),
+                    seen_at: Wall(self.clock),
+                };
+                let nodes = [&NODES[..], &[NODES[0]; 6], &LAPTOPS].concat();
+                (self.speaker(&nodes), Body::Witness(witness))
+            }
+            89..91 => {
+                let join = self.some(&[7]);
+                (self.speaker(&writers), Body::Confirm(Confirm { join }))
+            }
+            91..95 => {
+                let node = self.rng.of(&joiners);
+                let admit = self.admit(node);
+                (self.rng.of(&admins), Body::Admit(admit))
+            }
+            95..98 => {
+                let invite = self.some(&[5]);
+                let body = Body::RevokeInvite(RevokeInvite { invite });
+                (self.speaker(&writers), body)
+            }
+            _ => {
+                let kind = Kind(12 + self.rng.below(3) as u8);
+                (self.someone(), Body::Unknown(kind, vec![1, 2, 3]))
+            }
+        };
+        if self.rng.percent(3) {
+            who = self.someone();
+        }
+        self.say(who, body);
+    }
+}

@@ -1,0 +1,245 @@
+//! Both judges on one history.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lab_crdt_log::Log;
+use lab_crdt_model::view::MemberState;
+use lab_crdt_model::{Mono, StatementId};
+
+use super::History;
+use crate::reference::authority::{Right, Verdict};
+
+/// How often something happened, over all histories compared.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally(pub BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn add(&mut self, what: &'static str, count: usize) {
+        *self.0.entry(what).or_default() += count as u64;
+    }
+
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+}
+
+impl History {
+    /// A replica that heard everything, in an order of its own, until nothing more got in.
+    pub fn replica(&mut self) -> Log {
+        let mut log = Log::new(self.root.clone()).expect("the root record is signed");
+        loop {
+            let before = log.len();
+            let mut order: Vec<usize> = (0..self.bytes.len()).collect();
+            for i in (1..order.len()).rev() {
+                order.swap(i, self.rng.below(i + 1));
+            }
+            for at in order {
+                let _refused = log.ingest(&self.bytes[at], Mono(0));
+            }
+            if self.rng.percent(50) {
+                log.take_edits();
+            }
+            if log.len() == before {
+                return log;
+            }
+        }
+    }
+
+    /// Compares what a replica makes of this history with what the reference does.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn compare(&mut self) -> Result<Tally, String> {
+        let reference = Verdict::of(self.mesh(), &self.record, &self.bytes);
+        let mut log = self.replica();
+        let stored: BTreeSet<StatementId> = log.newest().collect();
+        same("stored", &reference.admissible, &stored)?;
+        let edits: BTreeMap<_, _> = log
+            .effective_edits()
+            .into_iter()
+            .map(|e| (e.id, (e.author, e.at, e.parents, e.ops)))
+            .collect();
+        let ours: BTreeMap<_, _> = reference
+            .edits
+            .iter()
+            .map(|(id, e)| (*id, (e.author, e.at, e.parents.clone(), e.ops.clone())))
+            .collect();
+        same("edits", &ours, &edits)?;
+        let authority = log.authority();
+        same("admins", &reference.admins, &authority.admins)?;
+        same("revoked", &reference.revoked, &authority.revoked)?;
+        let grants: BTreeMap<_, _> = authority
+            .grants
+            .iter()
+            .map(|(id, g)| {
+                let terms = (g.subject, g.rights, g.scope.clone(), g.not_after);
+                (*id, (terms, g.is_revoked()))
+            })
+            .collect();
+        let ours: BTreeMap<_, _> = reference
+            .rights
+            .iter()
+            .map(|(id, r)| {
+                let terms = (r.subject, r.rights, r.scope.clone(), r.not_after);
+                (*id, (terms, r.allowed.is_some()))
+            })
+            .collect();
+        same("grants", &ours, &grants)?;
+        let members: BTreeMap<_, _> = authority
+            .roster
+            .members
+            .iter()
+            .map(|(node, m)| {
+                let who = (m.name.clone(), m.role, m.state, m.labels.clone());
+                (
+                    *node,
+                    (who, m.join, m.joined_at, m.not_after, m.operator_key),
+                )
+            })
+            .collect();
+        let ours: BTreeMap<_, _> = reference
+            .members
+            .iter()
+            .map(|(node, m)| {
+                let who = (m.name.clone(), m.role, m.state, m.labels.clone());
+                (
+                    *node,
+                    (who, m.join, m.joined_at, m.not_after, m.operator_key),
+                )
+            })
+            .collect();
+        same("members", &ours, &members)?;
+        let tokens: BTreeMap<_, _> = authority
+            .roster
+            .invites
+            .iter()
+            .map(|(id, i)| {
+                let state = (i.is_effective, i.is_revoked);
+                (*id, (i.author, state, i.used_by.clone()))
+            })
+            .collect();
+        let ours: BTreeMap<_, _> = reference
+            .tokens
+            .iter()
+            .map(|(id, t)| {
+                let state = (t.is_effective, t.is_revoked);
+                (*id, (t.author, state, t.used_by.clone()))
+            })
+            .collect();
+        same("tokens", &ours, &tokens)?;
+        Ok(self.tally(&reference))
+    }
+
+    fn tally(&self, reference: &Verdict) -> Tally {
+        let mut out = Tally::default();
+        out.add("histories", 1);
+        out.add("statements", self.bytes.len());
+        out.add("admissible", reference.admissible.len());
+        out.add("edits that count", reference.edits.len());
+        out.add("keys revoked", reference.revoked.len());
+        out.add("authors cut", reference.cuts.len());
+        out.add("grants", reference.rights.len());
+        let is_ended = |r: &&Right| r.allowed.is_some();
+        out.add(
+            "grants ended",
+            reference.rights.values().filter(is_ended).count(),
+        );
+        let joins: BTreeSet<StatementId> = self.of_kind(&[7]).into_iter().collect();
+        let laptops = reference.rights.keys().filter(|id| joins.contains(id));
+        out.add("laptops that may write", laptops.count());
+        for (name, state) in [
+            ("members seen", MemberState::Seen),
+            ("members", MemberState::Member),
+            ("members suspended", MemberState::Suspended),
+            ("members revoked", MemberState::Revoked),
+        ] {
+            let count = reference.members.values().filter(|m| m.state == state);
+            out.add(name, count.count());
+        }
+        out.add(
+            "tokens that count",
+            reference.tokens.values().filter(|t| t.is_effective).count(),
+        );
+        out.add(
+            "authors with several ends",
+            reference.ends.values().filter(|n| **n > 1).count(),
+        );
+        out
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: &T, theirs: &T) -> Result<(), String> {
+    if ours == theirs {
+        Ok(())
+    } else {
+        Err(format!(
+            "{what}: the reference says {ours:#?}\nthe replica says {theirs:#?}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agree(seeds: std::ops::Range<u64>) {
+        let mut tally = Tally::default();
+        let count = seeds.end - seeds.start;
+        for seed in seeds {
+            match History::new(seed).compare() {
+                Ok(more) => tally.merge(&more),
+                Err(why) => panic!("seed {seed}: {why}"),
+            }
+        }
+        let at_least = |what: &str, each: u64| {
+            let have = tally.0.get(what).copied().unwrap_or(0);
+            assert!(
+                have * 100 >= count * each,
+                "{what}: {have} in {count}: {tally:?}"
+            );
+        };
+        at_least("edits that count", 150);
+        at_least("authors cut", 20);
+        at_least("grants ended", 5);
+        at_least("laptops that may write", 3);
+        at_least("members", 100);
+        at_least("members suspended", 1);
+        at_least("members revoked", 5);
+        at_least("tokens that count", 50);
+        at_least("authors with several ends", 20);
+    }
+
+    #[test]
+    fn a_judge_who_knows_another_root_record_disagrees() {
+        let disagreements = (0..50).filter(|seed| {
+            let mut history = History::new(*seed);
+            history.record.admins.clear();
+            history.compare().is_err()
+        });
+        assert!(disagreements.count() >= 45);
+    }
+
+    // Four tests, so that they run side by side.
+    #[test]
+    fn both_judges_agree_on_random_histories_1() {
+        agree(0..500);
+    }
+
+    #[test]
+    fn both_judges_agree_on_random_histories_2() {
+        agree(500..1000);
+    }
+
+    #[test]
+    fn both_judges_agree_on_random_histories_3() {
+        agree(1000..1500);
+    }
+
+    #[test]
+    fn both_judges_agree_on_random_histories_4() {
+        agree(1500..2000);
+    }
+}
