@@ -170,7 +170,8 @@ fn shared(ui: &Ui, args: &SwarmArgs, from: u64, to: u64) -> Result<Swarmed, Fail
     Ok(swarmed)
 }
 
-fn this_program() -> Result<Command, Failure> {
+/// This program, to be started again.
+pub(super) fn this_program() -> Result<Command, Failure> {
     let path = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("find this program: {error}")))?;
     Ok(Command::new(path))

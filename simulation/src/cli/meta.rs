@@ -5,11 +5,11 @@
 //! window in full.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
 use super::args::MetaArgs;
+use super::campaign::this_program;
 use super::engine::{self, Source};
 use super::exit::{Exit, Failure};
 use super::ui::Ui;
@@ -53,9 +53,7 @@ pub(crate) fn tell(ui: &Ui, plan: &Path, window: Option<(u64, u64)>) -> Result<E
 
 /// How a child differs from the one before it.
 fn child(nth: usize, plan: &Path, window: Option<(u64, u64)>) -> Result<Told, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::internal(format!("find this program: {error}")))?;
-    let mut command = Command::new(program);
+    let mut command = this_program()?;
     command.args(["--quiet", "tell"]).arg(plan);
     if let Some((from, to)) = window {
         command.arg("--window").arg(format!("{from}..{to}"));
