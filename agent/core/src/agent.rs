@@ -356,10 +356,6 @@ impl Agent {
             wall: now.wall,
         };
         let is_wake = matches!(input, Input::Wake);
-        if mutant!("M35") {
-            #[expect(clippy::disallowed_methods, reason = "a seeded bug")]
-            let _now = std::time::Instant::now();
-        }
         match input {
             Input::Frame {
                 from,

@@ -77,9 +77,9 @@ mutants! {
     "M32" EDIT_COST, edit_at_rest,
         "What was pushed already is taken for new up to the third hop.";
     "M33" META, edit,
-        "The hash of a hash map decides when news is told.";
+        "The hash of a hash map decides when an agent wakes.";
     "M35" NO_PANIC, edit,
-        "The core asks the machine for the time.";
+        "An agent's step asks the machine for the time.";
     "M37" "a_refused_change_is_never_half_there", power_cut_at_large_edit,
         "A power cut leaves half of a batch on the disk.",
         also CORRUPTION, "the start reads what was never whole";

@@ -1,7 +1,9 @@
 //! The loop: one thing happens, one agent gets one input, its outputs are carried out.
 
+use std::hash::BuildHasher as _;
+
 use lab_agent_core::{Agent, Input, LinkState};
-use lab_crdt_model::Mono;
+use lab_crdt_model::{Mono, mutant};
 
 use super::*;
 use crate::trap;
@@ -172,7 +174,13 @@ impl World {
             return;
         };
         host.counters.steps += 1;
-        trap::step(|| agent.handle(now, input));
+        trap::step(|| {
+            if mutant!("M35") {
+                #[expect(clippy::disallowed_methods, reason = "a seeded bug")]
+                let _now = std::time::Instant::now();
+            }
+            agent.handle(now, input);
+        });
         Self::refuse_leaks();
         self.drain(node);
     }
@@ -225,6 +233,12 @@ impl World {
             .when(deadline.at)
             .max(self.now)
             .max(host.busy_until);
+        let due = if mutant!("M33") {
+            let keys = std::hash::RandomState::new();
+            Mono(due.0 + keys.hash_one(node) % 1_000_000)
+        } else {
+            due
+        };
         if host.wake_at.is_none_or(|at| due < at) {
             host.wake_at = Some(due);
             self.push(due, Happening::Wake { node: node as u32 });

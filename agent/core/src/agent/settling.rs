@@ -168,13 +168,8 @@ impl Agent {
             let nodes = m.member_count(&me);
             let spread = (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX);
             let at = *m.news_at.get_or_insert_with(|| {
-                let random = if mutant!("M33") {
-                    use std::hash::BuildHasher;
-                    std::collections::hash_map::RandomState::new().hash_one(me)
-                } else {
-                    self.rng.next_u64()
-                };
-                now.mono.plus_ms(NEWS_MS_MIN + random % (spread + 1))
+                now.mono
+                    .plus_ms(NEWS_MS_MIN + self.rng.next_u64() % (spread + 1))
             });
             if at <= now.mono {
                 m.news_at = None;
