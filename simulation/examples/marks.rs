@@ -1,4 +1,5 @@
 //! Which marks generated plans reach: `marks SEEDS`.
+#![expect(clippy::print_stdout, reason = "a program for people")]
 
 use std::collections::BTreeSet;
 
