@@ -80,9 +80,9 @@ impl Gossip {
         self.views.ask(peer, is_urgent, now);
     }
 
-    /// Pushes `content` to everyone.
-    pub(crate) fn broadcast(&mut self, content: Bytes, now: Mono) {
-        self.tree.broadcast(content, now);
+    /// Pushes `content` to everyone; whole to each neighbour if `is_direct`.
+    pub(crate) fn broadcast(&mut self, content: Bytes, is_direct: bool, now: Mono) {
+        self.tree.broadcast(content, is_direct, now);
     }
 
     /// Tells the neighbours that we leave.
@@ -104,6 +104,11 @@ impl Gossip {
                 self.tree.receive(from, push, now);
             }
         }
+    }
+
+    /// A round trip to `peer` was measured.
+    pub(crate) fn rtt(&mut self, peer: &NodeId, us: u64) {
+        self.tree.rtt(peer, us);
     }
 
     /// Does what is due, but for asking for neighbours.

@@ -14,7 +14,7 @@ use lab_crdt_model::view::Liveness as Opinion;
 use lab_crdt_model::{Mono, NodeId, mutant, reached, sometimes};
 use rand_chacha::ChaCha12Rng;
 
-use crate::backoff::jitter;
+use crate::backoff::{below, jitter};
 use crate::config::Config;
 use crate::message::v1::Content;
 use crate::roster::Roster;
@@ -29,6 +29,10 @@ const PAUSE_DOUBT_MS: u64 = 10_000;
 const REFUTE_MS: u64 = 300;
 /// Confirmations that are told apart; further ones change nothing.
 const CONFIRMERS_MAX: usize = 3;
+/// Places for wishes that are kept while there are none.
+const OUT_KEPT: usize = 16;
+/// Watchers pronounce their verdicts within this time, milliseconds.
+const VERDICT_MS: u64 = 400;
 /// A witness who heard the node this lately does not believe a suspicion, milliseconds.
 const WITNESS_MS: u64 = 300;
 
@@ -103,6 +107,7 @@ impl Liveness {
     /// Moves what was asked for since the last call to `out`.
     pub(crate) fn take(&mut self, out: &mut Vec<LiveOut>) {
         out.append(&mut self.out);
+        self.out.shrink_to(OUT_KEPT);
     }
 
     /// Local health: 0 is good, 8 is worst.
@@ -238,7 +243,12 @@ impl Liveness {
         if suspicion.confirmers.len() >= CONFIRMERS_MAX && by != self.me {
             return false;
         }
+        let is_settled = suspicion.confirmers.len() >= CONFIRMERS_MAX;
         if !suspicion.confirmers.insert(by) {
+            return false;
+        }
+        if is_settled {
+            // Enough have said so; whoever watches too only notes that it agrees.
             return false;
         }
         let (min, max) = (
@@ -251,8 +261,9 @@ impl Liveness {
             _ => min,
         };
         // Those who only heard of it leave the verdict to a watcher, unless that one falls silent too.
+        // Watchers do not speak at once either: mostly the first one's verdict spares the others theirs.
         let slack = if suspicion.confirmers.contains(&self.me) {
-            0
+            below(&mut self.rng, VERDICT_MS)
         } else {
             min
         };
@@ -294,7 +305,15 @@ impl Liveness {
             if watch.ping.is_none() {
                 watch.next = now;
             }
-            self.doubt(node, by, config, now);
+            let is_ours = |it: &Suspicion| it.confirmers.contains(&self.me);
+            if matches!(content, Content::Down { .. })
+                && self.suspicions.get(&node).is_some_and(is_ours)
+            {
+                self.suspicions.remove(&node);
+                self.change(node, Opinion::Down, now);
+            } else {
+                self.doubt(node, by, config, now);
+            }
             return;
         }
         let is_verdict = matches!(content, Content::Down { .. });
@@ -442,7 +461,7 @@ impl Liveness {
             return;
         };
         let rtt_ms = watch.rtt_us.unwrap_or(0) / 1000;
-        let wait = config.ping_timeout_ms.max(4 * rtt_ms) * (1 + self.health);
+        let wait = config.ping_timeout_ms.max(6 * rtt_ms) * (1 + self.health);
         let wait = if mutant!("M24") { 1 } else { wait };
         let is_second = match watch.ping {
             None => false,

@@ -39,6 +39,12 @@ const STALE_MS: u64 = 60_000;
 /// Time between two questions for opinions about members of which nothing is known, milliseconds; doubles.
 const VIEW_MS_MIN: u64 = 500;
 const VIEW_MS_MAX: u64 = 32_000;
+/// A member in doubt is dialled about this often by all others together, milliseconds.
+const PROBE_MS: u64 = 3_000;
+/// From so many members on, one neighbour more is wanted.
+const LARGE: [usize; 2] = [500, 5_000];
+/// Places for outputs that are kept while there are none: a view may bring one output per member, once.
+const OUTBOX_KEPT: usize = 64;
 /// Members picked at random until one is fit.
 const PICKS: usize = 16;
 
@@ -352,7 +358,11 @@ impl Mesh {
 
     /// The next thing to do for the driver, in order.
     pub fn poll(&mut self) -> Option<MeshOutput> {
-        self.outbox.pop_front()
+        let next = self.outbox.pop_front();
+        if next.is_none() && self.outbox.capacity() > OUTBOX_KEPT {
+            self.outbox.shrink_to(OUTBOX_KEPT);
+        }
+        next
     }
 
     /// When to hand in [`MeshInput::Wake`] at the latest; now, while outputs wait.
@@ -525,7 +535,10 @@ impl Mesh {
         let wanted = if self.is_small() {
             self.config.full_mesh_max.saturating_sub(1).max(1)
         } else {
-            self.config.neighbours_max
+            // The tree gets no deeper by much as the mesh grows.
+            let len = self.live.roster.len();
+            let more = LARGE.iter().filter(|it| len >= **it).count();
+            self.config.neighbours_max + more
         };
         if wanted != self.gossip.neighbours_max() {
             self.gossip.resize(wanted, now);
@@ -647,6 +660,9 @@ impl Mesh {
         };
         if let Message::Pong(pong) = &message {
             self.live.pong(from, pong.seq, now);
+            if let Some(us) = self.live.rtt_us(&from) {
+                self.gossip.rtt(&from, us);
+            }
         }
         self.live.frame(from, &self.config, now);
         match message {
@@ -748,7 +764,8 @@ impl Mesh {
             }
             self.unsent.push_back(content);
         } else {
-            self.gossip.broadcast(content.encode(), now);
+            self.gossip
+                .broadcast(content.encode(), self.is_small(), now);
         }
     }
 
@@ -880,8 +897,13 @@ impl Mesh {
                         if is_old && !self.gossip.neighbours().contains(&node) {
                             self.gossip.join(node, false, now);
                         }
-                        // Where one came back from, others may be.
-                        if self.live.roster.count(Opinion::Down) > 0 {
+                        // Where one came back from, others may be. All see it at once: of all of them, a few look
+                        // after each that is still down.
+                        let (down, all) = (
+                            self.live.roster.count(Opinion::Down),
+                            self.live.roster.len(),
+                        );
+                        if below(&mut self.rng, all as u64) < 3 * down as u64 {
                             self.session.hurry(&self.config, now);
                         }
                     }
@@ -1017,11 +1039,16 @@ impl Mesh {
             .iter()
             .any(|at| roster.at(*at).is_some_and(|it| !self.blocked.contains(&it)));
         let is_lonely = self.is_lonely();
+        // All together look after each doubtful member every few seconds: not each of thousands after the same one.
+        let all = roster.len() as u64;
+        let probe_ms = PROBE_MS * all / (doubtful.len() as u64).max(1);
         let mean = if is_whole {
             self.config.rejoin_idle_ms
         } else {
-            self.config.rejoin_ms
+            let most = self.config.rejoin_idle_ms.max(self.config.rejoin_ms);
+            probe_ms.clamp(self.config.rejoin_ms, most)
         };
+        let is_probe = below(&mut self.rng, probe_ms.max(2 * mean).max(1)) < mean;
         self.session
             .schedule_rejoin(is_lonely, mean, &self.config, now);
         if self.is_small() {
@@ -1035,8 +1062,7 @@ impl Mesh {
             }
             return;
         }
-        let target = if !doubtful.is_empty()
-            && (self.session.flip() || is_lonely || self.session.was_early())
+        let target = if !doubtful.is_empty() && (is_probe || is_lonely || self.session.was_early())
         {
             let place = self.session.pick(&doubtful);
             place.and_then(|at| roster.at(at)).filter(is_other)

@@ -643,7 +643,7 @@ impl World {
                 }
             }
             Event::Beacon { node, life } => {
-                if self.nodes[node].life == life {
+                if self.nodes[node].life == life && self.beacon_ms > 0 {
                     self.beacon(node);
                     // After the one at the start, as if the node had run for long.
                     let key = u32::try_from(node).expect("invariant of the world");

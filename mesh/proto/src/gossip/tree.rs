@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use lab_crdt_model::{Mono, NodeId, mutant, reached};
 
+use crate::backoff::Bucket;
 use crate::message::v1::{HOPS_MAX, IDS_MAX, Message, Overlay, Push, Scope};
 
 /// How long payloads are kept for those who ask, milliseconds.
@@ -27,8 +28,16 @@ const LAZY_MS: u64 = 10;
 /// Who spoke of a payload this long before it came is to send payloads from now on, milliseconds. The tree so
 /// follows the quicker ties; whichever is slower is cut off by its first copy.
 const SHORTCUT_MS: u64 = 80;
+/// From so many late payloads on, their lateness is known.
+const LAGS_MIN: u32 = 8;
+/// The wait for a payload before any round trip was measured, microseconds.
+const FIRST_US: u64 = 100_000;
 /// Contents up to this many bytes are pushed to all neighbours: their id would be as long.
 const FLOOD_BYTES_MAX: usize = 128;
+/// So many of them per second, and at once; further ones follow the tree. When half of a mesh is gone, there are
+/// accusations by the thousand, whose ids share frames.
+const FLOODS_PER_S: u64 = 8;
+const FLOODS_BURST: u64 = 64;
 
 type Id = [u8; 32];
 type Key = [u8; 16];
@@ -42,6 +51,7 @@ fn key(id: &Id) -> Key {
 #[derive(Debug, Default)]
 struct Peer {
     is_lazy: bool,
+    rtt_us: u64,
     ids: Vec<(Id, u16)>,
 }
 
@@ -69,6 +79,7 @@ pub(super) struct Tree {
     /// How much later than the first word of it a payload comes: mean and deviation, microseconds.
     lag_us: u64,
     lag_dev_us: u64,
+    lag_count: u32,
     peers: BTreeMap<NodeId, Peer>,
     seen: BTreeMap<Key, Option<(Bytes, u16)>>,
     seen_order: VecDeque<(Mono, Key)>,
@@ -78,6 +89,7 @@ pub(super) struct Tree {
     /// Never later than what `missing` wants.
     graft_at: Option<Mono>,
     lazy_at: Option<Mono>,
+    floods: Bucket,
     pub(super) out: Vec<TreeOut>,
 }
 
@@ -86,8 +98,9 @@ impl Tree {
         Self {
             graft_min_ms,
             graft_max_ms,
-            lag_us: graft_max_ms * 200,
-            lag_dev_us: graft_max_ms * 100,
+            lag_us: 0,
+            lag_dev_us: 0,
+            lag_count: 0,
             peers: BTreeMap::new(),
             seen: BTreeMap::new(),
             seen_order: VecDeque::new(),
@@ -96,6 +109,7 @@ impl Tree {
             missing: BTreeMap::new(),
             graft_at: None,
             lazy_at: None,
+            floods: Bucket::new(FLOODS_BURST, Mono(0)),
             out: Vec::new(),
         }
     }
@@ -104,15 +118,29 @@ impl Tree {
         self.peers.insert(peer, Peer::default());
     }
 
+    /// A round trip to `peer` was measured.
+    pub(super) fn rtt(&mut self, peer: &NodeId, us: u64) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.rtt_us = us;
+        }
+    }
+
     pub(super) fn down(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
     }
 
-    pub(super) fn broadcast(&mut self, content: Bytes, now: Mono) {
+    /// Pushes a content of ours; whole to every neighbour if `is_direct`, which is right where all are neighbours.
+    pub(super) fn broadcast(&mut self, content: Bytes, is_direct: bool, now: Mono) {
         let id = *blake3::hash(&content).as_bytes();
         if self.remember(&id, &content, 0, now) {
-            self.forward(None, id, &content, 0, &BTreeSet::new(), now);
+            let is_whole = is_direct || self.may_flood(&content, now);
+            self.forward(id, &content, 0, is_whole, &BTreeSet::new(), now);
         }
+    }
+
+    /// Whether a content goes to all neighbours: if it is short, and there are few such.
+    fn may_flood(&mut self, content: &Bytes, now: Mono) -> bool {
+        content.len() <= FLOOD_BYTES_MAX && self.floods.take(1, FLOODS_PER_S, FLOODS_BURST, now)
     }
 
     /// Whether it is new.
@@ -148,25 +176,25 @@ impl Tree {
         }
     }
 
+    /// To all but those in `knowing`.
     fn forward(
         &mut self,
-        from: Option<NodeId>,
         id: Id,
         content: &Bytes,
         hops: u16,
+        is_whole: bool,
         knowing: &BTreeSet<NodeId>,
         now: Mono,
     ) {
         if hops >= HOPS_MAX {
             return;
         }
-        let is_short = content.len() <= FLOOD_BYTES_MAX;
         let mut frame = None;
         for (peer, state) in &mut self.peers {
-            if Some(*peer) == from || knowing.contains(peer) {
+            if knowing.contains(peer) {
                 continue;
             }
-            if state.is_lazy && !is_short {
+            if state.is_lazy && !is_whole {
                 if state.ids.len() < IDS_MAX {
                     state.ids.push((id, hops));
                     self.lazy_at.get_or_insert(now.plus_ms(LAZY_MS));
@@ -229,7 +257,7 @@ impl Tree {
         }
         let hops = hops.saturating_add(1);
         self.remember(&id, &content, hops, now);
-        let mut knowing = BTreeSet::new();
+        let mut knowing = BTreeSet::from([from]);
         if let Some(missing) = self.missing.remove(&key) {
             // What comes from whom we asked says nothing of how long it would have taken unasked.
             if missing.asked != Some(from) {
@@ -249,7 +277,8 @@ impl Tree {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.is_lazy &= content.len() <= FLOOD_BYTES_MAX;
         }
-        self.forward(Some(from), id, &content, hops, &knowing, now);
+        let is_whole = self.may_flood(&content, now);
+        self.forward(id, &content, hops, is_whole, &knowing, now);
         self.out.push(TreeOut::Received(from, content));
     }
 
@@ -281,6 +310,10 @@ impl Tree {
 
     /// As TCP measures round trips: eighths of each new value, quarters of each deviation.
     const fn measure(&mut self, us: u64) {
+        if self.lag_count == 0 {
+            (self.lag_us, self.lag_dev_us) = (us, us / 2);
+        }
+        self.lag_count = self.lag_count.saturating_add(1);
         let off = us.abs_diff(self.lag_us);
         self.lag_us = (self.lag_us * 7 + us) / 8;
         self.lag_dev_us = (self.lag_dev_us * 3 + off) / 4;
@@ -288,7 +321,16 @@ impl Tree {
 
     /// How long a payload is awaited after the first word of it, milliseconds.
     pub(super) fn graft_ms(&self) -> u64 {
-        let ms = (self.lag_us + self.lag_dev_us) / 1_000;
+        let us = if self.lag_count >= LAGS_MIN {
+            self.lag_us + self.lag_dev_us
+        } else {
+            // Where ties are short, payloads hardly ever come late, and the wait stays a matter of round trips.
+            let longest = self.peers.values().map(|it| it.rtt_us).max();
+            longest
+                .filter(|us| *us > 0)
+                .map_or(FIRST_US, |us| us * 3 / 2)
+        };
+        let ms = us / 1_000;
         ms.clamp(self.graft_min_ms, self.graft_max_ms.max(self.graft_min_ms))
     }
 
@@ -423,6 +465,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_directly_goes_whole_to_those_who_wanted_ids_too() {
+        let mut tree = tree();
+        tree.receive(node(2), Push::Prune, at(0));
+        tree.broadcast(content(7).1, false, at(0));
+        assert_eq!(sent(&mut tree).len(), 2);
+        tree.broadcast(content(8).1, true, at(0));
+        assert_eq!(sent(&mut tree).len(), 3);
+    }
+
+    #[test]
+    fn short_contents_go_to_all_unless_there_are_many() {
+        let mut tree = tree();
+        tree.receive(node(2), Push::Prune, at(0));
+        for n in 0..200 {
+            tree.broadcast(Bytes::from(vec![n; 80]), false, at(0));
+        }
+        let to_lazy = sent(&mut tree).iter().filter(|it| it.0 == node(2)).count() as u64;
+        assert_eq!(to_lazy, FLOODS_BURST);
+        tree.wake(at(100));
+        assert!(
+            matches!(&sent(&mut tree)[..], [(to, Push::IHave(ids))] if *to == node(2) && ids.len() == 136)
+        );
+    }
+
+    #[test]
     fn who_says_that_it_has_a_payload_is_not_told_of_it() {
         let mut tree = tree();
         tree.receive(node(2), Push::Prune, at(0));
@@ -477,6 +544,18 @@ mod tests {
     }
 
     #[test]
+    fn before_payloads_came_late_the_wait_follows_round_trips() {
+        let mut tree = tree();
+        assert_eq!(tree.graft_ms(), FIRST_US / 1_000);
+        tree.rtt(&node(1), 1_000);
+        assert_eq!(tree.graft_ms(), 30);
+        tree.rtt(&node(2), 200_000);
+        assert_eq!(tree.graft_ms(), 300);
+        tree.down(&node(2));
+        assert_eq!(tree.graft_ms(), 30);
+    }
+
+    #[test]
     fn who_spoke_long_before_the_payload_came_sends_payloads_from_then_on() {
         let mut tree = tree();
         tree.receive(node(1), Push::Prune, at(0));
@@ -510,7 +589,7 @@ mod tests {
         let mut tree = Tree::new(30, 500);
         for n in 0..40_000_u32 {
             let content = Bytes::from(n.to_be_bytes().repeat(50));
-            tree.broadcast(content, at(0));
+            tree.broadcast(content, false, at(0));
         }
         assert_eq!(tree.seen.len(), SEEN_MAX);
         assert!(tree.cached_bytes <= CACHE_BYTES_MAX);

@@ -348,12 +348,83 @@ fn one_that_cannot_send_is_back_soon_after_it_can() {
 }
 
 #[test]
+fn a_view_of_thousands_leaves_no_room_behind() {
+    let members: Arc<BTreeSet<NodeId>> = Arc::new((0..5_000).map(id).collect());
+    let mut mesh = Mesh::new(id(0), Config::homelab(), [5; 32], Now::default());
+    let mut say = |input| {
+        mesh.handle(Now::default(), input);
+        let count = std::iter::from_fn(|| mesh.poll()).count();
+        (count, mesh.outbox.capacity(), mesh.live.roster.digest())
+    };
+    let (_, _, roster) = say(MeshInput::Roster { members });
+    let peer = id(1);
+    say(MeshInput::LinkUp {
+        peer,
+        address: None,
+    });
+    let view = View {
+        roster,
+        alive: vec![255; 625].into(),
+        down: Bytes::new(),
+    };
+    let (count, capacity, _) = say(MeshInput::Frame {
+        from: peer,
+        lane: Lane::Control,
+        bytes: Message::View(view).encode(),
+    });
+    assert!(count >= 4_998, "{count}");
+    assert!(capacity <= 2 * OUTBOX_KEPT, "{capacity}");
+}
+
+#[test]
 fn what_is_overdue_is_no_pause() {
     let mut world = world(20, 25);
     world.run_ms(20_000);
     for node in 0..20 {
         assert_eq!(world.nodes[node].mesh.counts().health, 0, "node {node}");
     }
+}
+
+#[test]
+fn those_who_return_are_not_swamped_by_all_others() {
+    let mut world = earth(100, 26, 0, 0);
+    world.run_ms(10_000);
+    (0..4).for_each(|node| world.pause(node * 20, 20_000));
+    world.run_ms(20_000);
+    let mut links_max = 0;
+    for _ in 0..40 {
+        world.run_ms(250);
+        let links = (0..4).map(|node| world.nodes[node * 20].mesh.link_count());
+        links_max = links_max.max(links.max().unwrap_or(0));
+    }
+    assert!(links_max <= 20, "{links_max} links");
+    let dials: u64 = world.nodes.iter().map(|it| it.dial_count).sum();
+    assert!(dials < 100 * 9, "{dials} dials");
+}
+
+#[test]
+fn however_many_watch_a_dead_node_few_accuse_it() {
+    let config = Config {
+        full_mesh_max: 30,
+        ..Config::homelab()
+    };
+    let mut world = World::with(Options {
+        count: 24,
+        seed: 27,
+        config,
+        paths: Paths::near(),
+        beacon_ms: 0,
+        start_ms: 200,
+    });
+    world.run_ms(10_000);
+    let payloads = |it: &World| it.nodes.iter().map(|it| it.payload_count).sum::<u64>();
+    let before = payloads(&world);
+    world.kill(3);
+    world.run_ms(8_000);
+    assert_eq!(downs(&world).count(), 23);
+    // Each content reaches each node over every tie.
+    let contents = (payloads(&world) - before) / (23 * 21);
+    assert!(contents <= 10, "{contents} accusations and verdicts");
 }
 
 /// One mesh with a linked peer that a test plays itself.
