@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::oracle::Violation;
 use crate::plan::{Outcome, Plan, run_with};
 
-pub use table::MUTANTS;
+pub use table::{MUTANTS, RESOLVER};
 
 /// Stands for an oracle: the same plan is run twice, and both runs must be the same byte by byte.
 pub const META: &str = "two_runs_are_equal";

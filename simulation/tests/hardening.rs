@@ -46,6 +46,7 @@ fn founder() -> (SignedRoot, SigningKey) {
         }],
         registrars: vec![],
         min_proto: 1,
+        annul: Vec::new(),
     };
     (SignedRoot::sign(&record, &[&root]), admin)
 }

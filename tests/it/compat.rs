@@ -114,6 +114,7 @@ fn root() -> (RootRecord, SignedRoot) {
         ],
         registrars: vec![node(50)],
         min_proto: 1,
+        annul: Vec::new(),
     };
     let signed = SignedRoot::sign(&record, &[&key(100), &key(101)]);
     (record, signed)

@@ -61,6 +61,7 @@ fn form(count: usize) -> Fleet {
         }],
         registrars: vec![],
         min_proto: 1,
+        annul: Vec::new(),
     };
     let root = SignedRoot::sign(&record, &[&root_key]);
     let mesh = root.mesh();

@@ -304,6 +304,17 @@ fn summary(body: &Body) -> String {
         Body::Confirm(c) => format!("confirm join {}", c.join.short()),
         Body::Admit(a) => format!("admit {}", a.name),
         Body::CoSign(c) => format!("co-sign {}", c.proposal.short()),
+        Body::Root(signed) => match signed.read() {
+            Ok(record) => {
+                let admins: Vec<_> = record.admins.iter().map(|a| a.name.as_str()).collect();
+                format!(
+                    "root record {}, admins {}",
+                    record.version,
+                    admins.join(", ")
+                )
+            }
+            Err(error) => error.to_string(),
+        },
         Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),
     }
     .trim()

@@ -64,6 +64,7 @@ impl Fleet {
             }],
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         let root = SignedRoot::sign(&record, &[&root_key]);
         let keys: Vec<NodeKeys> = (0..count)

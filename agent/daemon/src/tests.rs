@@ -55,6 +55,7 @@ impl Founder {
             }],
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         let signed = SignedRoot::sign(&record, &[&root]);
         let mesh = signed.mesh();

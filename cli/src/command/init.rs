@@ -65,6 +65,7 @@ pub(super) fn run(context: Context<'_>, args: InitArgs) -> Result<Exit, CommandE
         }],
         registrars: Vec::new(),
         min_proto: 1,
+        annul: Vec::new(),
     };
     let signed = SignedRoot::sign(&record, &[&root]);
     let mesh = signed.mesh();

@@ -9,6 +9,8 @@ use lab_crdt_model::{AuthorId, Label, NodeId, Op, StatementId, Wall, label};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::root::{SIGNATURES_MAX, SignedRoot};
+
 /// The number of a kind of statement; part of the wire format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Kind(pub u8);
@@ -36,6 +38,8 @@ impl Kind {
     pub const ADMIT: Self = Self(10);
     /// Another admin agrees with a revocation of an admin.
     pub const CO_SIGN: Self = Self(11);
+    /// A root record after the founding one.
+    pub const ROOT: Self = Self(12);
 }
 
 /// What an operator may do; a set of bits. Unknown bits are kept and mean nothing here.
@@ -250,6 +254,8 @@ pub enum Body {
     Confirm(Confirm),
     Admit(Admit),
     CoSign(CoSign),
+    /// A root record after the founding one. Whoever carries it, its own signatures decide.
+    Root(SignedRoot),
     /// A kind of a later version, with its bytes.
     Unknown(Kind, Vec<u8>),
 }
@@ -269,6 +275,7 @@ impl Body {
             Self::Confirm(_) => Kind::CONFIRM,
             Self::Admit(_) => Kind::ADMIT,
             Self::CoSign(_) => Kind::CO_SIGN,
+            Self::Root(_) => Kind::ROOT,
             Self::Unknown(kind, _) => *kind,
         }
     }
@@ -287,6 +294,7 @@ impl Body {
             Self::Confirm(_) => "confirm",
             Self::Admit(_) => "admit",
             Self::CoSign(_) => "co-sign",
+            Self::Root(_) => "root",
             Self::Unknown(..) => "unknown",
         }
     }
@@ -305,6 +313,7 @@ impl Body {
             Self::Confirm(body) => postcard::to_stdvec(body),
             Self::Admit(body) => postcard::to_stdvec(body),
             Self::CoSign(body) => postcard::to_stdvec(body),
+            Self::Root(body) => postcard::to_stdvec(body),
             Self::Unknown(_, bytes) => Ok(bytes.clone()),
         };
         encoded.expect("these types have no encoding that can fail")
@@ -325,6 +334,7 @@ impl Body {
             Kind::CONFIRM => Self::Confirm(canonical(bytes)?),
             Kind::ADMIT => Self::Admit(canonical(bytes)?),
             Kind::CO_SIGN => Self::CoSign(canonical(bytes)?),
+            Kind::ROOT => Self::Root(canonical(bytes)?),
             other => Self::Unknown(other, bytes.to_vec()),
         };
         body.is_within_limits().then_some(body)
@@ -367,6 +377,7 @@ impl Body {
                     && labels(&invite.labels)
                     && scope(&invite.scope)
             }
+            Self::Root(signed) => signed.signatures.len() <= SIGNATURES_MAX,
             Self::Admit(admit) => label::is_name(&admit.name) && labels(&admit.labels),
             Self::RevokeGrant(_)
             | Self::RevokeInvite(_)

@@ -24,6 +24,7 @@ mod prints;
 mod register;
 mod resolve;
 mod root;
+mod roots;
 mod roster;
 mod state;
 pub mod sync;
@@ -40,7 +41,8 @@ pub use memo::{Memo, MemoFigures, StepKey, step_key};
 pub use prints::Prints;
 pub use register::{Register, RegisterError, RegisterKey, Registers, seal_register};
 pub use resolve::{Authority, GrantState};
-pub use root::{Admin, RootError, RootRecord, SignedRoot};
+pub use root::{Admin, Annul, RootError, RootRecord, SignedRoot};
+pub use roots::RootState;
 pub use roster::{InviteState, Member, Roster};
 pub use token::{TokenKeys, token_id};
 

@@ -18,6 +18,7 @@ use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
 use crate::resolve::Authority;
 use crate::root::{RootError, RootRecord, SignedRoot};
+use crate::roots::RootState;
 use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
 
@@ -78,6 +79,9 @@ pub enum Refusal {
     /// The author was cut and has used up what is kept as evidence.
     #[error("its author's key was revoked")]
     Cut,
+    /// The root record that it carries is not valid.
+    #[error("{0}")]
+    Root(#[from] RootError),
     /// Beyond what is kept of a forked chain.
     #[error("its author's chain is forked and no further branch is kept")]
     Fork,
@@ -186,12 +190,25 @@ impl Log {
         self.state.mesh()
     }
 
-    /// The root record.
+    /// The root record in force.
     pub fn root(&self) -> &RootRecord {
+        &self.state.root().record
+    }
+
+    /// The same, with what the records before it leave behind.
+    pub fn root_state(&self) -> &RootState {
         self.state.root()
     }
 
-    /// The root record with its signatures.
+    /// Verifies a root record that nobody has handed in yet, against those that are known here.
+    ///
+    /// # Errors
+    /// What it lacks; also if it would not be in force.
+    pub fn check_root(&self, signed: &SignedRoot) -> Result<RootRecord, RootError> {
+        self.state.check_next_root(signed)
+    }
+
+    /// The founding record with its signatures: what a newcomer needs first.
     pub fn signed_root(&self) -> &SignedRoot {
         self.state.signed_root()
     }
@@ -385,7 +402,7 @@ impl Log {
     }
 
     fn check_standing(&self, author: &AuthorId, kind: Kind) -> Result<(), Refusal> {
-        let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::CO_SIGN;
+        let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::ROOT;
         match self.state.standing(author) {
             None if kind == Kind::JOIN => Ok(()),
             None => {
@@ -472,6 +489,9 @@ impl Log {
         }
         if let Body::Join(join) = &s.body {
             self.check_join(&s, join, source)?;
+        }
+        if let Body::Root(signed) = &s.body {
+            self.state.check_root(&s, signed)?;
         }
         if source == Source::Mesh
             && let Err(refusal) = self.check_bounds(&s)
@@ -908,6 +928,11 @@ impl Log {
             Body::Confirm(_) => {
                 (!authority.may_confirm(root, s)).then_some("its author may not confirm joins")
             }
+            Body::Root(signed) => {
+                let hash = *blake3::hash(&signed.record).as_bytes();
+                let is_in_line = self.state.root().line.contains(&hash);
+                (!is_in_line).then_some("another root record of its version is in force")
+            }
             Body::Witness(_) | Body::RevokeInvite(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
         }
@@ -970,6 +995,14 @@ impl Log {
                         .is_some_and(|h| state.stored(&h).is_none_or(|s| s.author != r.key)) =>
                 {
                     Err("its cut is not a statement of that key that is known here")
+                }
+                Body::Revoke(r) if state.root().root_keys.contains(&r.key) => {
+                    Err("root keys are replaced by a root record, not revoked")
+                }
+                Body::Root(signed) => {
+                    state.check_root(&s, signed)?;
+                    state.check_next_root(signed)?;
+                    Ok(())
                 }
                 Body::Edit(edit) => authority.judge(root, &s, &edit.ops),
                 Body::Invite(invite) => crate::resolve::judge_invite(authority, root, &s, invite),

@@ -52,7 +52,7 @@ pub struct Authority {
     pub revoked: BTreeSet<AuthorId>,
     /// Members and tokens.
     pub roster: Roster,
-    /// Admins of the root record, cut or not: what they said up to their cut still counts.
+    /// Whoever is or was an admin, cut or not: what they said up to their cut still counts.
     listed: BTreeSet<AuthorId>,
     cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
     /// Cuts that are not here yet; when one arrives, authority changes.
@@ -100,6 +100,16 @@ impl Authority {
     /// What of a cut author still counts; `None` if the author is not cut.
     pub(crate) fn allowed(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
         self.cuts.get(author)
+    }
+
+    /// Whoever is or was an admin.
+    pub(crate) const fn listed(&self) -> &BTreeSet<AuthorId> {
+        &self.listed
+    }
+
+    /// Authors that are cut, and what of each still counts.
+    pub fn cuts(&self) -> impl Iterator<Item = (&AuthorId, &BTreeSet<StatementId>)> {
+        self.cuts.iter()
     }
 
     /// Authors that are cut.
@@ -154,7 +164,7 @@ impl Authority {
         if grant
             .allowed
             .as_ref()
-            .is_some_and(|allowed| !allowed.contains(&statement.id))
+            .is_some_and(|allowed| !allowed.contains(&statement.id) && !mutant!("R10"))
         {
             return Err("its grant was revoked");
         }
@@ -180,11 +190,15 @@ impl Authority {
             if is_label
                 && segments
                     .nth(1)
-                    .is_some_and(|label| label.starts_with("lab."))
+                    .is_some_and(|label| label.starts_with("lab.") && !mutant!("R11"))
             {
                 return Err("labels below lab. are for admins");
             }
-            if !grant.scope.iter().any(|prefix| op.path().is_below(prefix)) {
+            let is_inside = |prefix: &String| {
+                let is_loosely = mutant!("R09") && op.path().as_str().starts_with(prefix);
+                op.path().is_below(prefix) || is_loosely
+            };
+            if !grant.scope.iter().any(is_inside) {
                 reached!("an edit is outside the scope of its grant");
                 return Err("it is outside the scope of its grant");
             }
@@ -202,7 +216,8 @@ pub(crate) type Slice<'a> = (
 /// Resolves authority from scratch.
 pub(crate) fn resolve(log: &State) -> Authority {
     let root = StatementId(log.mesh().0);
-    let admins: BTreeSet<AuthorId> = log.root().admins.iter().map(|a| a.key).collect();
+    let in_force = log.root();
+    let admins = &in_force.listed;
     let acts = || log.acts();
     let by_admin = |s: &Statement| admins.contains(&s.author) && s.under == root;
 
@@ -210,6 +225,14 @@ pub(crate) fn resolve(log: &State) -> Authority {
         listed: admins.clone(),
         ..Authority::default()
     };
+
+    for end in &in_force.record.annul {
+        if mutant!("R02") {
+            break;
+        }
+        reached!("the root keys ended a key");
+        cut(log, &mut out, end.key, end.head);
+    }
 
     // Admins against admins: by weight, heaviest first; equal weights are computed before any is applied.
     let proposals: BTreeMap<StatementId, (AuthorId, Option<StatementId>)> = acts()
@@ -236,28 +259,38 @@ pub(crate) fn resolve(log: &State) -> Authority {
     }
     let mut done = BTreeSet::new();
     for weight in (1..=admins.len()).rev() {
+        let weight = if mutant!("R04") {
+            admins.len() + 1 - weight
+        } else {
+            weight
+        };
         let level: Vec<_> = proposals
             .iter()
             .filter(|(p, _)| !done.contains(*p))
             .filter(|(p, _)| {
-                let allowed = signers[*p].iter().filter(|(a, s)| out.is_allowed(a, s));
+                let allowed = signers[*p]
+                    .iter()
+                    .filter(|(a, s)| out.is_allowed(a, s) || mutant!("R06"));
+                if mutant!("R03") {
+                    return allowed.count() == weight;
+                }
                 allowed.map(|(a, _)| a).collect::<BTreeSet<_>>().len() == weight
             })
             .map(|(p, target)| (*p, *target))
+            .take(if mutant!("R05") { 1 } else { usize::MAX })
             .collect();
         for (p, (key, head)) in level {
             done.insert(p);
             cut(log, &mut out, key, head);
         }
     }
-    out.admins = admins
-        .iter()
-        .filter(|a| !out.revoked.contains(*a))
-        .copied()
-        .collect();
+    let current = in_force.record.admins.iter().map(|a| a.key);
+    out.admins = current.filter(|a| !out.revoked.contains(a)).collect();
 
     // Grants, revocations of other keys and of grants.
-    let counts = |out: &Authority, s: &Statement| by_admin(s) && out.is_allowed(&s.author, &s.id);
+    let counts = |out: &Authority, s: &Statement| {
+        (by_admin(s) || mutant!("R07")) && out.is_allowed(&s.author, &s.id)
+    };
     for s in acts().filter(|s| counts(&out, s)).collect::<Vec<_>>() {
         match &s.body {
             Body::Grant(g) => {
@@ -382,6 +415,11 @@ fn revoked_grants(
 }
 
 fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId>) {
+    // An admin who could end a root key could keep the next root record from the mesh.
+    if log.root().root_keys.contains(&key) && !out.listed.contains(&key) {
+        reached!("somebody wanted to revoke a root key");
+        return;
+    }
     out.revoked.insert(key);
     if mutant!("M42") {
         return;
@@ -401,7 +439,7 @@ fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId
     match out.cuts.get_mut(&key) {
         Some(standing) => {
             reached!("a key was cut twice");
-            standing.retain(|id| allowed.contains(id));
+            standing.retain(|id| allowed.contains(id) || mutant!("R08"));
         }
         None => {
             out.cuts.insert(key, allowed);
@@ -546,7 +584,7 @@ fn members(
 
     // A witness counts when its author is a member; members follow from witnesses. Each join is looked at again
     // only when one of its witnesses has become a member.
-    let registrars = &log.root().registrars;
+    let registrars = &log.root().record.registrars;
     let is_asked = |by: NodeId, invite: &Invite, w: &Witness| {
         (w.seen_at <= invite.not_after || mutant!("M11"))
             && match invite.witness {

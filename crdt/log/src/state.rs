@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, StatementId};
+use lab_crdt_model::{AuthorId, Hlc, MeshId, StatementId, mutant};
 
 use crate::body::{Body, Rights};
 use crate::chain::Chain;
@@ -20,12 +20,12 @@ use crate::memo::{StepKey, step_key};
 use crate::prints::{Prints, Sum};
 use crate::resolve::{Authority, resolve};
 use crate::root::{RootError, RootRecord, SignedRoot};
+use crate::roots::{RootState, Roots, Sequel};
 
-/// The root record and the mesh that it founds.
+/// The mesh and the root record that founds it.
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) mesh: MeshId,
-    pub(crate) record: RootRecord,
     pub(crate) signed: SignedRoot,
 }
 
@@ -57,6 +57,10 @@ pub(crate) struct Standing {
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     root: Arc<Root>,
+    roots: Arc<Roots>,
+    in_force: Arc<RootState>,
+    /// Admins of any valid root record, in force or not: those who may take part once another one is.
+    admins: OrdSet<AuthorId>,
     statements: OrdMap<StatementId, Arc<Stored>>,
     in_order: OrdSet<(Place, StatementId)>,
     chains: OrdMap<AuthorId, Arc<Chain>>,
@@ -80,28 +84,19 @@ impl State {
     /// No statements, in the mesh that a root record founds.
     pub(crate) fn new(signed: SignedRoot) -> Result<Self, RootError> {
         let record = signed.verify()?;
-        let all = Standing {
-            is_operator: true,
-            may_invite: true,
-        };
-        let admins = record.admins.iter().map(|a| a.key);
-        let known = admins
-            .chain(record.root_keys.iter().copied())
-            .map(|key| (key, all))
-            .collect();
         let mesh = signed.mesh();
-        Ok(Self {
-            root: Arc::new(Root {
-                mesh,
-                record,
-                signed,
-            }),
+        let roots = Roots::new(mesh, record.clone());
+        let mut state = Self {
+            in_force: Arc::new(roots.in_force()),
+            root: Arc::new(Root { mesh, signed }),
+            roots: Arc::new(roots),
+            admins: OrdSet::new(),
             statements: OrdMap::new(),
             in_order: OrdSet::new(),
             chains: OrdMap::new(),
             forked: OrdSet::new(),
             acts: OrdMap::new(),
-            known,
+            known: OrdMap::new(),
             bytes_of: OrdMap::new(),
             join_counts: OrdMap::new(),
             invite_count: 0,
@@ -112,7 +107,21 @@ impl State {
             edits: EditIndex::default(),
             content: Sum::default(),
             key: step_key("no statements", &[&mesh.0]),
-        })
+        };
+        state.appoint(&record);
+        Ok(state)
+    }
+
+    /// Gives the keys of a root record their standing.
+    fn appoint(&mut self, record: &RootRecord) {
+        let all = Standing {
+            is_operator: true,
+            may_invite: true,
+        };
+        let admins = record.admins.iter().map(|a| a.key);
+        self.admins.extend(admins.clone());
+        let keys = admins.chain(record.root_keys.iter().copied());
+        self.known.extend(keys.map(|key| (key, all)));
     }
 
     /// Takes in a statement that was checked and whose past is here.
@@ -191,6 +200,26 @@ impl State {
                 }
             }
             Body::Invite(_) => self.invite_count += 1,
+            Body::Root(signed) => {
+                let Ok(sequel) = self.roots.check(signed) else {
+                    return;
+                };
+                let before = self.admins.clone();
+                self.appoint(sequel.record());
+                // What they said before may give standing now.
+                let new = self.admins.clone().relative_complement(before);
+                let said: Vec<Arc<Statement>> = self
+                    .acts
+                    .values()
+                    .filter(|s| new.contains(&s.author))
+                    .filter(|s| matches!(s.body, Body::Grant(_) | Body::Admit(_)))
+                    .cloned()
+                    .collect();
+                said.iter().for_each(|s| self.learn(s));
+                let roots = Arc::make_mut(&mut self.roots);
+                roots.insert(sequel);
+                self.in_force = Arc::new(roots.in_force());
+            }
             _ => {}
         }
     }
@@ -202,10 +231,9 @@ impl State {
             let last = std::mem::replace(&mut self.authority, next);
             self.edits.authority_changed(&last, &self.authority);
             let cut = last.cut_authors().chain(self.authority.cut_authors());
-            let changed: BTreeSet<AuthorId> = cut
-                .filter(|a| last.allowed(a) != self.authority.allowed(a))
-                .copied()
-                .collect();
+            let recut = cut.filter(|a| last.allowed(a) != self.authority.allowed(a));
+            let relisted = last.listed().symmetric_difference(self.authority.listed());
+            let changed: BTreeSet<AuthorId> = recut.chain(relisted).copied().collect();
             for author in &changed {
                 self.set_print(author);
             }
@@ -234,7 +262,7 @@ impl State {
     fn told(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
         self.authority
             .allowed(author)
-            .filter(|_| !self.is_admin(author))
+            .filter(|_| !self.authority.listed().contains(author))
     }
 
     /// Ends of what is told of an author, by position.
@@ -274,7 +302,10 @@ impl State {
 
     /// What a statement names first that is not here.
     pub(crate) fn missing(&self, s: &Statement) -> Option<StatementId> {
-        past_of(s).find(|id| !self.statements.contains_key(id))
+        let count = if mutant!("R14") { 1 } else { usize::MAX };
+        past_of(s)
+            .take(count)
+            .find(|id| !self.statements.contains_key(id))
     }
 
     /// Whether both say the same, as far as can be told without looking at every statement.
@@ -289,6 +320,7 @@ impl State {
             && self.hlc == other.hlc
             && self.is_stale == other.is_stale
             && self.forked == other.forked
+            && self.in_force == other.in_force
             && self.invite_count == other.invite_count
             && self.edits.is_like(&other.edits)
             && (Arc::ptr_eq(&self.authority, &other.authority) || self.authority == other.authority)
@@ -298,8 +330,39 @@ impl State {
         &self.key
     }
 
-    pub(crate) fn root(&self) -> &RootRecord {
-        &self.root.record
+    /// The root record in force.
+    pub(crate) fn root(&self) -> &RootState {
+        &self.in_force
+    }
+
+    /// Verifies a root record that a statement carries. The one before it, unless it founds the mesh, must be carried by
+    /// what the statement names: else its turn would depend on the order of arrival.
+    pub(crate) fn check_root(
+        &self,
+        s: &Statement,
+        signed: &SignedRoot,
+    ) -> Result<Sequel, RootError> {
+        let sequel = self.roots.check(signed)?;
+        let last = sequel.record().prev;
+        let is_named = past_of(s).any(|id| match self.act(&id).map(|s| &s.body) {
+            Some(Body::Root(signed)) => *blake3::hash(&signed.record).as_bytes() == last,
+            _ => false,
+        });
+        if last == self.mesh().0 || is_named {
+            Ok(sequel)
+        } else {
+            Err(RootError::Prev)
+        }
+    }
+
+    /// Verifies a record that is to follow the one in force.
+    pub(crate) fn check_next_root(&self, signed: &SignedRoot) -> Result<RootRecord, RootError> {
+        let record = self.roots.check(signed)?.record().clone();
+        if record.prev == self.in_force.hash() {
+            Ok(record)
+        } else {
+            Err(RootError::Prev)
+        }
     }
 
     pub(crate) fn signed_root(&self) -> &SignedRoot {
@@ -311,7 +374,7 @@ impl State {
     }
 
     pub(crate) fn is_admin(&self, author: &AuthorId) -> bool {
-        self.root.record.admins.iter().any(|a| a.key == *author)
+        self.admins.contains(author)
     }
 
     pub(crate) fn standing(&self, author: &AuthorId) -> Option<Standing> {

@@ -47,6 +47,7 @@ impl World {
             admins,
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         Self {
             root: SignedRoot::sign(&record, &[&key(100)]),

@@ -142,3 +142,34 @@ mutants! {
         "A start leaves out one of the edits on its disk.",
         also VIEWS, "the disk held it when the machine started";
 }
+
+/// Seeded bugs of the resolution of authority. Not a plan finds them but the comparison of two judges on random
+/// histories: see `reference::history`.
+pub const RESOLVER: &[(&str, &str)] = &[
+    (
+        "R01",
+        "Of two root records of one version, signatures do not decide.",
+    ),
+    ("R02", "The root keys cannot end a key."),
+    ("R03", "An admin who co-signs twice counts twice."),
+    (
+        "R04",
+        "The revocation with the fewest signatures comes first.",
+    ),
+    (
+        "R05",
+        "Of revocations of equal weight one counts, and the others are weighed after it.",
+    ),
+    ("R06", "An admin who is cut still co-signs."),
+    ("R07", "Anybody may grant and revoke."),
+    ("R08", "Of two cuts of a key, the first one counts."),
+    ("R09", "A scope ends in the middle of a name."),
+    ("R10", "A revoked grant still serves."),
+    ("R11", "Whoever may write labels may write those below lab."),
+    ("R12", "A root record need not be signed by its own keys."),
+    ("R13", "A root record may skip versions."),
+    (
+        "R14",
+        "A statement counts before what it refers to is here.",
+    ),
+];

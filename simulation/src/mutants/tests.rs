@@ -57,9 +57,13 @@ fn calls(text: &str, macro_name: &str) -> Vec<String> {
 #[test]
 fn every_seeded_bug_is_in_the_table_and_the_other_way_round() {
     let planted: BTreeSet<String> = names(&["mutant!"]).into_keys().collect();
-    let listed: BTreeSet<String> = MUTANTS.iter().map(|m| m.name.to_owned()).collect();
+    let names = MUTANTS.iter().map(|m| m.name);
+    let all: Vec<&str> = names
+        .chain(RESOLVER.iter().map(|(name, _)| *name))
+        .collect();
+    let listed: BTreeSet<String> = all.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(planted, listed);
-    assert_eq!(listed.len(), MUTANTS.len(), "names are unique");
+    assert_eq!(listed.len(), all.len(), "names are unique");
     assert!(listed.len() >= 28);
 }
 
@@ -99,6 +103,26 @@ fn every_mark_is_a_sentence_of_its_own_and_listed() {
 #[test]
 fn without_the_feature_no_bug_is_there() {
     assert_eq!(are_here(), cfg!(feature = "mutants"));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
+    use crate::reference::history::History;
+    let mut unseen = Vec::new();
+    for (name, story) in RESOLVER {
+        lab_crdt_model::mutant::wake(Some(name));
+        let seen = (0..600).find(|seed| {
+            let mut history = History::new(*seed);
+            history.compare().is_err() || history.compare_stepwise().is_err()
+        });
+        lab_crdt_model::mutant::wake(None);
+        println!("{name} {seen:?}: {story}");
+        if seen.is_none() {
+            unseen.push(name);
+        }
+    }
+    assert!(unseen.is_empty(), "{unseen:?}");
 }
 
 #[cfg(feature = "mutants")]

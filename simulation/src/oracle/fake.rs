@@ -110,6 +110,7 @@ impl Fake {
             }],
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         let mesh = SignedRoot::sign(&record, &[&root_key]).mesh();
         let mut fake = Self {

@@ -16,6 +16,7 @@ use super::envelope::{self, Said};
 use set::{admissible, before, causal, ends};
 
 mod member;
+mod record;
 mod set;
 
 pub use member::Membership;
@@ -66,8 +67,10 @@ pub struct Counted {
 /// Everything that follows from a set of statements.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Verdict {
-    /// Admins of the root record that were not revoked.
+    /// Admins of the root record in force that were not revoked.
     pub admins: BTreeSet<AuthorId>,
+    /// The version of the root record in force.
+    pub root: u32,
     /// Keys that were revoked.
     pub revoked: BTreeSet<AuthorId>,
     /// Of authors that were cut: what still counts.
@@ -86,38 +89,43 @@ pub struct Verdict {
     pub ends: BTreeMap<AuthorId, usize>,
 }
 
-/// The parts of a root record that authority rests on.
+/// What authority rests on.
 struct Root {
-    mesh: MeshId,
     under: StatementId,
+    /// Whoever is or was an admin.
     admins: BTreeSet<AuthorId>,
+    /// What is or was a root key.
     keys: BTreeSet<AuthorId>,
-    registrars: Vec<NodeId>,
+    in_force: RootRecord,
 }
 
 type Set = BTreeMap<StatementId, Said>;
 
 impl Verdict {
-    /// Works everything out.
+    /// Works everything out, from the founding record on.
     pub fn of(mesh: MeshId, record: &RootRecord, all: &[Bytes]) -> Self {
-        let root = Root {
-            mesh,
-            under: StatementId(mesh.0),
-            admins: record.admins.iter().map(|a| a.key).collect(),
-            keys: record.root_keys.iter().copied().collect(),
-            registrars: record.registrars.clone(),
-        };
         let read: Set = all
             .iter()
             .filter_map(|bytes| envelope::open(&mesh, bytes))
             .map(|s| (s.id, s))
             .collect();
-        let set = admissible(&root, read);
+        let (set, records) = admissible(mesh, record, read);
+        let valid = records.in_force(mesh);
+        let root = Root {
+            under: StatementId(mesh.0),
+            admins: valid.admins.clone(),
+            keys: valid.keys.clone(),
+            in_force: valid.record.clone(),
+        };
         let mut out = Self {
             ends: ends(&set),
             admissible: set.keys().copied().collect(),
             ..Self::default()
         };
+        out.root = root.in_force.version;
+        for end in &root.in_force.annul {
+            out.cut(&root, &set, end.key, end.head);
+        }
         out.weigh_admins(&root, &set);
         out.grant(&root, &set);
         out.admit(&root, &set);
@@ -137,7 +145,10 @@ impl Verdict {
     }
 
     /// What follows from a revocation that counts.
-    fn cut(&mut self, set: &Set, key: AuthorId, head: Option<StatementId>) {
+    fn cut(&mut self, root: &Root, set: &Set, key: AuthorId, head: Option<StatementId>) {
+        if root.keys.contains(&key) && !root.admins.contains(&key) {
+            return;
+        }
         self.revoked.insert(key);
         let Some(kept) = kept(set, key, head) else {
             return;
@@ -179,10 +190,11 @@ impl Verdict {
                 .collect();
             for (id, (key, head)) in due {
                 open.remove(&id);
-                self.cut(set, key, head);
+                self.cut(root, set, key, head);
             }
         }
-        self.admins = root.admins.difference(&self.revoked).copied().collect();
+        let current = root.in_force.admins.iter().map(|a| a.key);
+        self.admins = current.filter(|a| !self.revoked.contains(a)).collect();
     }
 
     /// Grants, and the end of keys and grants, by admins.
@@ -207,7 +219,9 @@ impl Verdict {
                     };
                     self.rights.insert(s.id, right);
                 }
-                Body::Revoke(r) if !root.admins.contains(&r.key) => self.cut(set, r.key, r.head),
+                Body::Revoke(r) if !root.admins.contains(&r.key) => {
+                    self.cut(root, set, r.key, r.head);
+                }
                 _ => {}
             }
         }
@@ -426,7 +440,10 @@ fn is_prefix(scope: &str, path: &str) -> bool {
 fn is_asked(root: &Root, invite: &Invite, by: NodeId, seen_at: Wall) -> bool {
     seen_at <= invite.not_after
         && match invite.witness {
-            WitnessRule::Any => root.registrars.is_empty() || root.registrars.contains(&by),
+            WitnessRule::Any => {
+                let registrars = &root.in_force.registrars;
+                registrars.is_empty() || registrars.contains(&by)
+            }
             WitnessRule::One(node) => node == by,
         }
 }

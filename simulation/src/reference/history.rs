@@ -25,6 +25,9 @@ const NODES: [u8; 5] = [50, 51, 52, 53, 54];
 const LAPTOPS: [u8; 2] = [60, 61];
 const LAPTOP_KEYS: [u8; 2] = [70, 71];
 const STRANGER: u8 = 90;
+/// Admins that a later root record may bring.
+const NEW_ADMINS: [u8; 2] = [6, 7];
+const ROOTS: [u8; 4] = [200, 201, 202, 203];
 const TOKENS: usize = 6;
 
 /// A small generator: good enough to pick from lists, the same everywhere.
@@ -76,6 +79,10 @@ pub struct History {
     rng: Rng,
     root: SignedRoot,
     record: RootRecord,
+    /// How often somebody replaces the root record.
+    root_percent: usize,
+    /// Records that somebody signed, with the statements that carry them.
+    records: Vec<(RootRecord, Option<StatementId>)>,
     admins: Vec<u8>,
     said: Vec<Entry>,
     bytes: Vec<Bytes>,
@@ -89,6 +96,16 @@ fn key(number: u8) -> SigningKey {
 
 fn author(number: u8) -> AuthorId {
     AuthorId(key(number).verifying_key().to_bytes())
+}
+
+fn keys(numbers: &[u8]) -> Vec<SigningKey> {
+    numbers.iter().map(|n| key(*n)).collect()
+}
+
+fn ascending(numbers: &[u8]) -> Vec<AuthorId> {
+    let mut ids: Vec<AuthorId> = numbers.iter().map(|n| author(*n)).collect();
+    ids.sort_unstable();
+    ids
 }
 
 fn token(number: usize) -> TokenKeys {
@@ -105,13 +122,16 @@ impl History {
         } else {
             vec![]
         };
+        let roots: Vec<u8> = ROOTS[..1 + rng.below(3)].to_vec();
+        let root_percent = if rng.percent(30) { 15 } else { 0 };
+        let threshold = 1 + rng.below(roots.len()) as u8;
         let record = RootRecord {
             version: 0,
             prev: [0; 32],
             name: "home".into(),
             nonce: [0; 16],
-            root_keys: vec![author(200)],
-            threshold: 1,
+            root_keys: ascending(&roots),
+            threshold,
             admins: admins
                 .iter()
                 .map(|n| Admin {
@@ -121,10 +141,13 @@ impl History {
                 .collect(),
             registrars,
             min_proto: 1,
+            annul: Vec::new(),
         };
         let mut history = Self {
             rng,
-            root: SignedRoot::sign(&record, &[&key(200)]),
+            root: SignedRoot::sign(&record, &keys(&roots).iter().collect::<Vec<_>>()),
+            root_percent,
+            records: vec![(record.clone(), None)],
             record,
             admins,
             said: vec![],
@@ -132,7 +155,7 @@ impl History {
             standing: BTreeSet::new(),
             clock: 1_000,
         };
-        history.standing = history.admins.iter().copied().collect();
+        history.standing = history.admins.iter().chain(&ROOTS).copied().collect();
         let first = history.admit(NODES[0]);
         history.put(
             1,
@@ -217,7 +240,19 @@ impl History {
         self.put(who, at, under, body);
     }
 
-    fn put(&mut self, who: u8, (seq, prev): (u64, StatementId), under: StatementId, body: Body) {
+    fn put(&mut self, who: u8, place: (u64, StatementId), under: StatementId, body: Body) {
+        self.put_with(who, place, under, body, None);
+    }
+
+    /// Says something that also names `more`, and returns its name.
+    fn put_with(
+        &mut self,
+        who: u8,
+        (seq, prev): (u64, StatementId),
+        under: StatementId,
+        body: Body,
+        more: Option<StatementId>,
+    ) -> Option<StatementId> {
         let hlc = match self.rng.below(15) {
             0 => 0,
             1 => (self.clock + 100_000) << 16,
@@ -230,7 +265,7 @@ impl History {
             .map(|s| s.id)
             .collect();
         let any: Vec<StatementId> = self.said.iter().map(|s| s.id).collect();
-        let mut refs = Vec::new();
+        let mut refs: Vec<StatementId> = more.into_iter().collect();
         for _ in 0..self.rng.of(&[0, 0, 0, 1, 1, 2, 4]) {
             let from = if self.rng.percent(2) { &any } else { &sound };
             refs.extend(self.rng.maybe(from));
@@ -280,12 +315,8 @@ impl History {
             refs,
             body,
         };
-        let Ok(bytes) = seal(&self.mesh(), &key(who), &draft) else {
-            return;
-        };
-        let Some(id) = envelope::id_of(&bytes) else {
-            return;
-        };
+        let bytes = seal(&self.mesh(), &key(who), &draft).ok()?;
+        let id = envelope::id_of(&bytes)?;
         if is_sound {
             self.standing.extend(gives);
             if kind == 7 {
@@ -302,5 +333,6 @@ impl History {
             is_sound,
         });
         self.bytes.push(bytes);
+        Some(id)
     }
 }

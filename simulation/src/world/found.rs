@@ -188,6 +188,7 @@ impl World {
             }],
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         let root = SignedRoot::sign(&record, &[&root_key]);
         let mesh = root.mesh();

@@ -100,6 +100,7 @@ impl World {
             }],
             registrars: vec![],
             min_proto: 1,
+            annul: Vec::new(),
         };
         let root = SignedRoot::sign(&record, &[&Self::key(100)]);
         let mut said = Said {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab_crdt_log::{Body, Rights};
+use lab_crdt_log::{Body, Rights, RootRecord};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, StatementId};
+use lab_crdt_model::{AuthorId, MeshId, StatementId};
 
-use super::{Root, Set};
+use super::Set;
+use super::record::{self, Records};
 use crate::reference::envelope::{self, Said, is_signature};
 
 const JOIN: u8 = 7;
@@ -66,62 +67,109 @@ pub(super) fn ends(set: &Set) -> BTreeMap<AuthorId, usize> {
     out
 }
 
-/// What a replica may hold: whatever somebody with any standing said on top of what may be held.
-pub(super) fn admissible(root: &Root, read: Set) -> Set {
-    let all: BTreeSet<AuthorId> = root.admins.union(&root.keys).copied().collect();
-    let (mut operators, mut inviters) = (all.clone(), all);
-    let mut nodes: BTreeSet<AuthorId> = BTreeSet::new();
-    let mut held = Set::new();
-    let order = causal(&read);
-    loop {
-        let before = held.len();
-        for s in order.iter().map(|id| &read[id]) {
-            let is_for_nodes = s.kind == WITNESS || s.kind > envelope::KIND_KNOWN_MAX;
-            let has_standing = s.kind == JOIN
-                || operators.contains(&s.author)
-                || nodes.contains(&s.author) && is_for_nodes;
-            let follows = s.seq == 0
-                || held
-                    .get(&s.prev)
-                    .is_some_and(|p| p.author == s.author && p.seq + 1 == s.seq);
-            let is_whole = needs(s).iter().all(|n| held.contains_key(n));
-            let is_new = !held.contains_key(&s.id) && has_standing && follows && is_whole;
-            if !is_new || !is_true_join(root, &held, &inviters, s) {
-                continue;
-            }
-            let is_by_admin = s.under == root.under && root.admins.contains(&s.author);
+/// Who may say anything at all.
+#[derive(Default)]
+struct Standing {
+    operators: BTreeSet<AuthorId>,
+    inviters: BTreeSet<AuthorId>,
+    nodes: BTreeSet<AuthorId>,
+}
+
+impl Standing {
+    fn of(under_root: StatementId, held: &Set, records: &Records) -> Self {
+        let mut out = Self::default();
+        let mut admins = BTreeSet::new();
+        for valid in records.all() {
+            let listed: Vec<AuthorId> = valid.record.admins.iter().map(|a| a.key).collect();
+            out.operators.extend(&listed);
+            out.operators.extend(&valid.record.root_keys);
+            admins.extend(listed);
+        }
+        out.inviters = out.operators.clone();
+        for s in held.values() {
+            let is_by_admin = s.under == under_root && admins.contains(&s.author);
             match &s.body {
                 Body::Grant(g) if is_by_admin => {
-                    operators.insert(g.subject);
+                    out.operators.insert(g.subject);
                     if g.rights.has(Rights::INVITE) {
-                        inviters.insert(g.subject);
+                        out.inviters.insert(g.subject);
                     }
                 }
-                Body::Admit(a) if is_by_admin => drop(nodes.insert(a.node.author())),
+                Body::Admit(a) if is_by_admin => drop(out.nodes.insert(a.node.author())),
                 Body::Join(join) => {
-                    nodes.insert(s.author);
+                    out.nodes.insert(s.author);
                     if let Some(Body::Invite(invite)) = held.get(&join.invite).map(|i| &i.body)
                         && invite.role == Role::Laptop
                         && let Some(key) = join.operator_key
                     {
-                        operators.insert(key);
+                        out.operators.insert(key);
                         if invite.rights.has(Rights::INVITE) {
-                            inviters.insert(key);
+                            out.inviters.insert(key);
                         }
                     }
                 }
                 _ => {}
             }
-            held.insert(s.id, s.clone());
+        }
+        out
+    }
+}
+
+/// What a replica may hold: whatever somebody with any standing said on top of what may be held.
+pub(super) fn admissible(mesh: MeshId, founding: &RootRecord, read: Set) -> (Set, Records) {
+    let mut records = Records::founded(mesh, founding);
+    let mut held = Set::new();
+    let order = causal(&read);
+    let mut standing = Standing::of(StatementId(mesh.0), &held, &records);
+    loop {
+        let before = held.len();
+        for s in order.iter().map(|id| &read[id]) {
+            if held.contains_key(&s.id) {
+                continue;
+            }
+            let follows = s.seq == 0
+                || held
+                    .get(&s.prev)
+                    .is_some_and(|p| p.author == s.author && p.seq + 1 == s.seq);
+            let is_whole = needs(s).iter().all(|n| held.contains_key(n));
+            if !follows || !is_whole {
+                continue;
+            }
+            let is_for_nodes = s.kind == WITNESS || s.kind > envelope::KIND_KNOWN_MAX;
+            let may_speak = s.kind == JOIN
+                || standing.operators.contains(&s.author)
+                || standing.nodes.contains(&s.author) && is_for_nodes;
+            if may_speak
+                && is_true_join(mesh, &held, &standing.inviters, s)
+                && is_true_root(mesh, &held, &mut records, s)
+            {
+                held.insert(s.id, s.clone());
+                if !matches!(s.body, Body::Edit(_) | Body::Unknown(..)) {
+                    standing = Standing::of(StatementId(mesh.0), &held, &records);
+                }
+            }
         }
         if held.len() == before {
-            return held;
+            return (held, records);
         }
     }
 }
 
+/// Whether a root record is valid and what it follows is carried by what its statement names. Others are no records.
+fn is_true_root(mesh: MeshId, held: &Set, records: &mut Records, s: &Said) -> bool {
+    let Body::Root(signed) = &s.body else {
+        return true;
+    };
+    let last = signed.read().map(|record| record.prev).unwrap_or_default();
+    let is_named = before(s).any(|id| match held.get(&id).map(|s| &s.body) {
+        Some(Body::Root(signed)) => record::hash(signed) == last,
+        _ => false,
+    });
+    (last == mesh.0 || is_named) && records.add(signed)
+}
+
 /// Whether a join shows that its sender held a token of someone who could ever make one. Others are no joins.
-fn is_true_join(root: &Root, held: &Set, inviters: &BTreeSet<AuthorId>, s: &Said) -> bool {
+fn is_true_join(mesh: MeshId, held: &Set, inviters: &BTreeSet<AuthorId>, s: &Said) -> bool {
     let Body::Join(join) = &s.body else {
         return true;
     };
@@ -132,7 +180,7 @@ fn is_true_join(root: &Root, held: &Set, inviters: &BTreeSet<AuthorId>, s: &Said
     let operator = join.operator_key.map_or([0; 32], |key| key.0);
     let message = [
         b"lab/join/1\0".as_slice(),
-        &root.mesh.0,
+        &mesh.0,
         &s.author.0,
         &join.seal_key,
         &operator,

@@ -1,13 +1,16 @@
 //! What somebody says next: mostly what fits, now and then anything.
 
 use lab_crdt_log::{
-    Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
-    RevokeInvite, Rights, Witness, WitnessRule,
+    Admin, Admit, Annul, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke,
+    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Witness, WitnessRule,
 };
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{Field, Op, StatementId, Value, Wall};
 
-use super::{History, LAPTOP_KEYS, LAPTOPS, NODES, OPERATORS, STRANGER, TOKENS, author, token};
+use super::{
+    History, LAPTOP_KEYS, LAPTOPS, NEW_ADMINS, NODES, OPERATORS, ROOTS, STRANGER, TOKENS,
+    ascending, author, key, token,
+};
 use crate::reference::envelope;
 
 impl History {
@@ -72,13 +75,22 @@ impl History {
                 "label/n1/lab.admin",
                 "on/all/params/a",
                 "on/role=web/params/b",
+                "on/role=web2/params/b",
                 "node/n1/params/c",
             ])
             .to_owned()
     }
 
     fn scope(&mut self) -> Vec<String> {
-        let all = ["", "label", "label/n1", "on", "on/all/", "on/role=web"];
+        let all = [
+            "",
+            "label",
+            "label/n1",
+            "on",
+            "on/all/",
+            "on/role=web",
+            "on/role=web",
+        ];
         (0..self.rng.below(3))
             .map(|_| self.rng.of(&all).to_owned())
             .collect()
@@ -158,10 +170,102 @@ impl History {
         }
     }
 
+    /// A root record after one of those that there are, mostly the last: mostly signed by enough.
+    fn replace_root(&mut self) {
+        let at = if self.rng.percent(60) {
+            self.records.len() - 1
+        } else {
+            self.rng.below(self.records.len())
+        };
+        let (last, carrier) = self.records[at].clone();
+        let mut record = RootRecord {
+            version: last.version + 1,
+            prev: last.hash(),
+            ..last.clone()
+        };
+        self.change_root(&mut record);
+        if self.rng.percent(4) {
+            record.version += 1;
+        }
+        let is_of = |of: &RootRecord, n: &u8| of.root_keys.contains(&author(*n));
+        let mut by: Vec<u8> = ROOTS
+            .into_iter()
+            .filter(|n| is_of(&last, n) || is_of(&record, n))
+            .collect();
+        while by.len() > 1 && self.rng.percent(12) {
+            by.remove(self.rng.below(by.len()));
+        }
+        let mut signed = SignedRoot::sign(&record, &[]);
+        by.iter().for_each(|n| signed.add(&key(*n)));
+        if self.rng.percent(4) {
+            signed.signatures.iter_mut().for_each(|(_, a, _)| a[0] ^= 1);
+        }
+        let who = if self.rng.percent(80) {
+            self.rng.of(&ROOTS)
+        } else {
+            self.someone()
+        };
+        let place = self.place(who, false);
+        let root = StatementId(self.mesh().0);
+        let refs = carrier.filter(|_| self.rng.percent(95));
+        self.clock += 1;
+        let id = self.put_with(who, place, root, Body::Root(signed), refs);
+        for n in NEW_ADMINS {
+            let is_listed = record.admins.iter().any(|a| a.key == author(n));
+            if is_listed && !self.admins.contains(&n) {
+                self.admins.push(n);
+                self.standing.insert(n);
+            }
+        }
+        self.records.push((record, id));
+    }
+
+    fn change_root(&mut self, record: &mut RootRecord) {
+        if self.rng.percent(40) {
+            let new = Admin {
+                key: author(self.rng.of(&NEW_ADMINS)),
+                name: String::new(),
+            };
+            if !record.admins.contains(&new) {
+                record.annul.retain(|a| a.key != new.key);
+                record.admins.push(new);
+            }
+        }
+        if self.rng.percent(40) {
+            let whom = self.someone();
+            let head = self.head_of(whom);
+            let key = author(whom);
+            record.annul.retain(|a| a.key != key);
+            record.annul.push(Annul { key, head });
+            record.annul.sort_unstable();
+            if self.rng.percent(80) && record.admins.len() > 1 {
+                record.admins.retain(|a| a.key != key);
+            }
+        }
+        if self.rng.percent(3) {
+            record.annul.clear();
+        }
+        if self.rng.percent(3) && record.admins.len() > 1 {
+            record.admins.remove(0);
+        }
+        if self.rng.percent(25) {
+            let count = 1 + self.rng.below(3);
+            let from = self.rng.below(2);
+            record.root_keys = ascending(&ROOTS[from..from + count]);
+            record.threshold = 1 + self.rng.below(count) as u8;
+        }
+        if self.rng.percent(10) {
+            record.registrars = vec![author(self.rng.of(&NODES)).node()];
+        }
+    }
+
     pub(super) fn step(&mut self) {
         let admins = self.admins.clone();
         let writers = [&admins[..], &OPERATORS, &LAPTOP_KEYS].concat();
         let joiners = [&NODES[..], &LAPTOPS].concat();
+        if self.rng.percent(self.root_percent) {
+            return self.replace_root();
+        }
         let (mut who, body) = match self.rng.below(100) {
             0..20 => {
                 let path = self.path().parse().expect("a path");
@@ -209,6 +313,7 @@ impl History {
                     &NODES,
                     &LAPTOPS,
                     &LAPTOP_KEYS,
+                    &ROOTS[..1],
                 ];
                 let whom = self.speaker(&everyone.concat());
                 let revoke = Revoke {
@@ -260,7 +365,7 @@ impl History {
                 (self.speaker(&writers), body)
             }
             _ => {
-                let kind = Kind(12 + self.rng.below(3) as u8);
+                let kind = Kind(13 + self.rng.below(3) as u8);
                 (self.someone(), Body::Unknown(kind, vec![1, 2, 3]))
             }
         };
