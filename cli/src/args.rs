@@ -112,6 +112,12 @@ Examples:
     /// Show and change who may change things
     #[command(subcommand)]
     Operator(OperatorVerb),
+    /// Show and change the admins; changes take the root words
+    #[command(subcommand)]
+    Admin(AdminVerb),
+    /// The root keys, and the records that they sign
+    #[command(subcommand)]
+    Root(RootVerb),
     /// Show and change labels of machines
     #[command(subcommand)]
     Label(LabelVerb),
@@ -351,6 +357,112 @@ Examples:
     Add(OperatorAddArgs),
     /// Take an operator's rights away (the same as `lab revoke`)
     Rm(OperatorRmArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AdminVerb {
+    /// List the admins
+    List,
+    /// Make a key an admin
+    #[command(after_help = "\
+Examples:
+  lab operator key --name ben                      on ben's device: makes the key
+  lab admin add ben key:k3f9…                      asks for the words of the root key
+  lab admin add ben key:… --words-file ./one.words --out ben.json   when more keepers have to sign")]
+    Add(AdminAddArgs),
+    /// Take an admin out of the root record: also one that cannot be asked any more
+    #[command(after_help = "\
+Examples:
+  lab admin rm ben                   what ben did so far stays
+  lab admin rm ben --since k3f9…     what ben did from this change on is undone")]
+    Rm(AdminRmArgs),
+}
+
+/// How a root record is signed.
+#[derive(Args, Debug)]
+pub(crate) struct CeremonyArgs {
+    /// A file with the 24 words of a root key; repeat for more. Without it, they are asked for
+    #[arg(long = "words-file", value_name = "FILE")]
+    pub(crate) words_files: Vec<PathBuf>,
+    /// Where to keep the record while signatures are missing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AdminAddArgs {
+    /// The person or device
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its public key, as key:…
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) ceremony: CeremonyArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AdminRmArgs {
+    /// Its name or key
+    #[arg(value_name = "ADMIN")]
+    pub(crate) name: String,
+    /// Undo what it did from this change on; without it, everything so far stays
+    #[arg(long, value_name = "CHANGE")]
+    pub(crate) since: Option<String>,
+    #[command(flatten)]
+    pub(crate) ceremony: CeremonyArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum RootVerb {
+    /// Show the root record in force
+    Show,
+    /// Replace the root keys by new ones, whose words are shown once
+    #[command(after_help = "\
+Examples:
+  lab root rotate --keys 2 --threshold 1     a second set of words, for another place
+  lab root rotate --keys 3 --threshold 2     three keepers, any two of whom can act")]
+    Rotate(RootRotateArgs),
+    /// Sign a record that another keeper wrote; needs no agent and no network
+    Sign(RootSignArgs),
+    /// Hand in a record that enough keepers signed
+    Publish(RootPublishArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootRotateArgs {
+    /// How many root keys there are to be
+    #[arg(long, value_name = "COUNT", default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) keys: u8,
+    /// How many of them sign a record; without it, more than half
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) threshold: Option<u8>,
+    /// Write the words of a new key to this new file instead of showing them; once for each key
+    #[arg(long = "new-words-file", value_name = "FILE")]
+    pub(crate) new_words_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ceremony: CeremonyArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootSignArgs {
+    /// The record, as another keeper wrote it
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A file with the 24 words of a root key; without it, they are asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootPublishArgs {
+    /// The record, signed by enough
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A file with the words of a root key, when no key of an admin or operator is at hand
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

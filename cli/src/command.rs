@@ -1,5 +1,6 @@
 //! One file per verb: reads arguments, asks the agent, builds a view, shows it.
 
+mod admin;
 mod agent;
 mod apply;
 mod completion;
@@ -14,6 +15,7 @@ mod node;
 mod operator;
 mod plan;
 mod revoke;
+mod root;
 mod status;
 mod target;
 mod token;
@@ -82,6 +84,8 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Token(verb) => token::run(context, verb).await,
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Operator(verb) => operator::run(context, verb).await,
+        Verb::Admin(verb) => admin::run(context, verb).await,
+        Verb::Root(verb) => root::run(context, verb).await,
         Verb::Label(verb) => label::run(context, verb).await,
         Verb::Target(args) => target::run(context, args).await,
         Verb::Plan(args) => plan::run(context, args).await,

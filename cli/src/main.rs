@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod key;
 mod print;
+mod proposal;
 mod session;
 mod ui;
 mod view;

@@ -7,6 +7,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod paint;
 pub(crate) mod plan;
+pub(crate) mod root;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod target;

@@ -194,6 +194,21 @@ impl<'a> Session<'a> {
         Ok(ids.split_off(merges.min(ids.len())))
     }
 
+    /// Signs one statement that names `refs` and nothing else that this replica has seen, and hands it in.
+    pub(crate) async fn submit_with(
+        &self,
+        signer: &Signer,
+        refs: Vec<StatementId>,
+        body: Body,
+    ) -> Result<(), CommandError> {
+        let prepared = self.client.prepare(signer.author()).await;
+        let mut prepared = prepared.map_err(|error| client_error(&error))?;
+        prepared.refs = refs;
+        let statements = sign(&signer.key, signer.operator.under, &prepared, vec![body])?;
+        let submitted = self.client.submit(statements).await;
+        submitted.map(drop).map_err(|error| client_error(&error))
+    }
+
     /// Signs one statement without handing it in; merges that it needs come before it.
     pub(crate) async fn sign_one(
         &self,

@@ -13,9 +13,9 @@ use std::fs;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_crdt_log::{
-    Admin, Admit, Body, CoSign, Confirm, Draft, Edit, Grant, Invite, Join, Kind, Register, Revoke,
-    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, TokenKeys, Witness, WitnessRule,
-    open, seal, seal_register,
+    Admin, Admit, Annul, Body, CoSign, Confirm, Draft, Edit, Grant, Invite, Join, Kind, Register,
+    Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, TokenKeys, Witness,
+    WitnessRule, open, seal, seal_register,
 };
 use lab_crdt_model::report::{Beacon, Facts, ResourceReport, ResourceState, Section, Status};
 use lab_crdt_model::token::{Seed, Ticket, Token, print_typed};
@@ -120,6 +120,21 @@ fn root() -> (RootRecord, SignedRoot) {
     (record, signed)
 }
 
+fn next_root() -> SignedRoot {
+    let (last, signed) = root();
+    let next = RootRecord {
+        version: 1,
+        prev: signed.mesh().0,
+        admins: last.admins[..1].to_vec(),
+        annul: vec![Annul {
+            key: author(2),
+            head: Some(id(9)),
+        }],
+        ..last
+    };
+    SignedRoot::sign(&next, &[&key(100), &key(101)])
+}
+
 fn mesh() -> MeshId {
     root().1.mesh()
 }
@@ -217,6 +232,7 @@ fn bodies() -> Vec<Body> {
         }),
         Body::CoSign(CoSign { proposal: id(9) }),
         Body::Unknown(Kind(200), vec![1, 2, 3]),
+        Body::Root(next_root()),
     ]
 }
 
@@ -271,6 +287,18 @@ fn the_founding_record_is_written_and_read_as_in_version_1() {
     let read = SignedRoot::decode(&stored).expect("a signed root record of version 1");
     assert_eq!(read.verify().expect("two signatures"), record);
     golden("root/v1/mesh-id.txt", &format!("{}\n", read.mesh()));
+}
+
+#[test]
+fn a_later_root_record_is_written_and_read_as_in_version_1() {
+    let (last, _) = root();
+    let stored = golden_bytes("root/v1/second.hex", &next_root().encode());
+
+    let read = SignedRoot::decode(&stored).expect("a signed root record of version 1");
+    let listed = [author(1), author(2)].into();
+    let (record, signers) = read.verify_after(&last, &listed).expect("signed by both");
+    assert_eq!((record.version, signers.len()), (1, 2));
+    assert_eq!(record.annul[0].head, Some(id(9)));
 }
 
 #[test]

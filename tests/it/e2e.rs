@@ -7,4 +7,5 @@ mod input;
 mod join;
 mod labels;
 mod operators;
+mod root;
 mod service;

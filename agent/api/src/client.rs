@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::error::ClientError;
-use crate::types::{Info, Notice, NoticeKind, Prepared, ViewMask};
+use crate::types::{Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::ViewDecoder;
 use crate::wire::pb::agent_client::AgentClient;
 use crate::wire::{CODE_KEY, MESSAGE_BYTES_MAX, bytes32, id32, ids32, pb};
@@ -144,6 +144,26 @@ impl Client {
             prev: StatementId(id32("prev", &reply.prev).map_err(|e| protocol(&e))?),
             refs: statements("ref", &reply.refs)?,
             hlc: Hlc(reply.hlc),
+        })
+    }
+
+    /// Asks for the root record in force.
+    pub async fn root(&self) -> Result<Root, ClientError> {
+        let reply = self
+            .agent
+            .clone()
+            .root(limited(pb::RootRequest {}))
+            .await
+            .map_err(|e| self.failed(&e))?;
+        let reply = reply.into_inner();
+        let carrier = match &reply.carrier[..] {
+            [] => None,
+            id => Some(StatementId(id32("carrier", id).map_err(|e| protocol(&e))?)),
+        };
+        Ok(Root {
+            record: reply.record,
+            carrier,
+            is_disputed: reply.is_disputed,
         })
     }
 

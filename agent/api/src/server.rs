@@ -10,7 +10,7 @@ use lab_crdt_model::{AuthorId, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
-use crate::types::{Info, Notice, NoticeKind, Prepared, ViewMask};
+use crate::types::{Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::encode_view;
 use crate::wire::pb::agent_server::{Agent, AgentServer};
 use crate::wire::{CODE_KEY, MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX, bytes32, id32, ids32, pb};
@@ -51,6 +51,8 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Box<ReplicaView>, Refusal>> + Send;
     /// Says what an author needs to sign its next statement.
     fn prepare(&self, author: AuthorId) -> impl Future<Output = Result<Prepared, Refusal>> + Send;
+    /// The root record in force.
+    fn root(&self) -> impl Future<Output = Result<Root, Refusal>> + Send;
     /// Takes in signed statements, all or none, and answers once they are durable: 1 to [`SUBMIT_COUNT_MAX`] of
     /// at most `STATEMENT_BYTES_MAX` bytes, which was checked.
     fn submit(
@@ -128,6 +130,18 @@ impl<H: Handler> Agent for Adapter<H> {
             prev: bytes32(&prepared.prev.0),
             refs: prepared.refs.iter().map(|id| bytes32(&id.0)).collect(),
             hlc: prepared.hlc.0,
+        }))
+    }
+
+    async fn root(
+        &self,
+        _request: Request<pb::RootRequest>,
+    ) -> Result<Response<pb::RootReply>, Status> {
+        let root = self.handler.root().await?;
+        Ok(Response::new(pb::RootReply {
+            record: root.record,
+            carrier: root.carrier.map(|id| bytes32(&id.0)).unwrap_or_default(),
+            is_disputed: root.is_disputed,
         }))
     }
 

@@ -54,6 +54,10 @@ impl Handler for Fake {
         self.answer(prepared(author))
     }
 
+    async fn root(&self) -> Result<Root, Refusal> {
+        self.answer(root())
+    }
+
     async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
         let ids = (0..statements.len())
             .map(|i| StatementId([i as u8; 32]))
@@ -108,6 +112,14 @@ fn view() -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+    }
+}
+
+fn root() -> Root {
+    Root {
+        record: Bytes::from_static(b"a record"),
+        carrier: Some(StatementId([7; 32])),
+        is_disputed: true,
     }
 }
 
@@ -192,6 +204,7 @@ async fn every_answer_arrives_as_it_was_given() {
     let author = AuthorId([8; 32]);
 
     assert_eq!(client.info().await.unwrap(), info());
+    assert_eq!(client.root().await.unwrap(), root());
     assert_eq!(client.prepare(author).await.unwrap(), prepared(author));
     assert_eq!(
         client

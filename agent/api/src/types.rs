@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
 
 /// Which parts of a replica to show; parts left out are empty.
@@ -49,6 +50,17 @@ pub struct Prepared {
     pub refs: Vec<StatementId>,
     /// The newest stamp seen.
     pub hlc: Hlc,
+}
+
+/// The root record in force: what the next one has to follow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// Its canonical bytes.
+    pub record: Bytes,
+    /// A statement that carries it, which the next one has to name; none carries the founding record.
+    pub carrier: Option<StatementId>,
+    /// Root keys signed two records of one version.
+    pub is_disputed: bool,
 }
 
 /// Who answers.

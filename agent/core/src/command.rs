@@ -18,6 +18,8 @@ pub enum Command {
         /// Whose chain.
         author: AuthorId,
     },
+    /// The root record in force. Answered by [`Reply::Root`].
+    Root,
     /// Takes in statements that someone signed elsewhere, all or none. Answered by [`Reply::Submitted`] once durable.
     Submit {
         /// Envelopes, in order.
@@ -50,6 +52,8 @@ pub enum Reply {
     View(Box<ReplicaView>),
     /// What to sign on top of.
     Prepared(Prepared),
+    /// What the next root record has to follow.
+    Root(Root),
     /// The statements are durable here and on their way.
     Submitted {
         /// Their ids, in order.
@@ -64,6 +68,17 @@ pub enum Reply {
     },
     /// Done.
     Ok,
+}
+
+/// The root record in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// Its canonical bytes.
+    pub record: Vec<u8>,
+    /// A statement that carries it, which the next one has to name; none carries the founding record.
+    pub carrier: Option<StatementId>,
+    /// Root keys signed two records of one version.
+    pub is_disputed: bool,
 }
 
 /// The end of an author's chain and what the replica has seen.

@@ -40,7 +40,7 @@ mod resolve;
 
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};
-pub use command::{Command, CommandId, Prepared, Reply, ViewMask};
+pub use command::{Command, CommandId, Prepared, Reply, Root, ViewMask};
 pub use figures::{Counts, Digests};
 pub use input::{EffectResult, FileOutcome, Input, LinkState};
 pub use lab_crdt_log::{Memo, MemoFigures};

@@ -159,7 +159,7 @@ fn admin_name(given: Option<&str>) -> Result<String, CommandError> {
 }
 
 /// Hands the words of the root key to the person: to a file, or shown once and typed back.
-fn keep_words(
+pub(super) fn keep_words(
     context: Context<'_>,
     secret: &[u8; 32],
     file: Option<&Path>,

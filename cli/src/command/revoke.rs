@@ -204,7 +204,7 @@ async fn revoke_laptop(
     Ok(Exit::Done)
 }
 
-fn consequence(name: &str, why: &Why<'_>) -> String {
+pub(super) fn consequence(name: &str, why: &Why<'_>) -> String {
     match why.since {
         None => format!("{name} can change nothing from here on; what {name} did so far stays."),
         Some(since) => {
@@ -216,7 +216,7 @@ fn consequence(name: &str, why: &Why<'_>) -> String {
 }
 
 /// The last change of an operator that still counts.
-async fn last(
+pub(super) async fn last(
     session: &Session<'_>,
     operator: &OperatorView,
     why: &Why<'_>,

@@ -200,6 +200,17 @@ impl Log {
         self.state.root()
     }
 
+    /// A statement that carries the root record in force, which the next one has to name; none carries the founding
+    /// one.
+    pub fn root_carrier(&self) -> Option<StatementId> {
+        let in_force = self.state.root().hash();
+        let carries = |s: &&Statement| match &s.body {
+            Body::Root(signed) => *blake3::hash(&signed.record).as_bytes() == in_force,
+            _ => false,
+        };
+        self.state.acts().find(carries).map(|s| s.id)
+    }
+
     /// Verifies a root record that nobody has handed in yet, against those that are known here.
     ///
     /// # Errors

@@ -77,12 +77,18 @@ impl RootRecord {
     }
 
     /// Reads canonical bytes of a record within its limits.
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (mut record, mut rest): (Self, _) = postcard::take_from_bytes(bytes).ok()?;
+    pub fn decode(bytes: &[u8]) -> Result<Self, RootError> {
+        let malformed = |_cause| RootError::Malformed;
+        let (mut record, mut rest): (Self, _) =
+            postcard::take_from_bytes(bytes).map_err(malformed)?;
         if record.version > 0 {
-            (record.annul, rest) = postcard::take_from_bytes(rest).ok()?;
+            (record.annul, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
         }
-        (rest.is_empty() && record.encode() == bytes && record.is_sound()).then_some(record)
+        if rest.is_empty() && record.encode() == bytes && record.is_sound() {
+            Ok(record)
+        } else {
+            Err(RootError::Malformed)
+        }
     }
 
     fn is_sound(&self) -> bool {
@@ -193,7 +199,7 @@ impl SignedRoot {
 
     /// What is signed, whoever signed it.
     pub fn read(&self) -> Result<RootRecord, RootError> {
-        RootRecord::decode(&self.record).ok_or(RootError::Malformed)
+        RootRecord::decode(&self.record)
     }
 
     /// Verifies a founding record: canonical, within limits, enough signatures.

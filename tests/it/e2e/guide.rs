@@ -29,10 +29,16 @@ fn blocks(text: &str) -> Vec<Vec<(usize, &str)>> {
 
 #[test]
 fn five_machines_in_five_minutes_does_what_it_says() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../docs/guides/five-machines-in-five-minutes.md"
-    );
+    follow("five-machines-in-five-minutes");
+}
+
+#[test]
+fn keys_and_words_does_what_it_says() {
+    follow("keys-and-words");
+}
+
+fn follow(guide: &str) {
+    let path = format!("{}/../docs/guides/{guide}.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the guide");
     let blocks = blocks(&text);
     assert!(!blocks.is_empty(), "the guide has no sh blocks to run");

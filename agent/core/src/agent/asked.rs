@@ -1,6 +1,7 @@
 //! What people ask over the local socket.
 
 use super::*;
+use crate::command::Root;
 
 impl Agent {
     pub(super) fn refuse(&mut self, id: CommandId, code: &'static str, why: String) {
@@ -63,6 +64,18 @@ impl Agent {
                 self.outbox.push_back(Output::Reply {
                     id,
                     reply: Reply::Prepared(prepared),
+                });
+            }
+            Command::Root => {
+                let log = &member.replica.log;
+                let root = Root {
+                    record: log.root().encode(),
+                    carrier: log.root_carrier(),
+                    is_disputed: log.root_state().is_disputed,
+                };
+                self.outbox.push_back(Output::Reply {
+                    id,
+                    reply: Reply::Root(root),
                 });
             }
             Command::Submit { statements } => self.submit(id, statements),

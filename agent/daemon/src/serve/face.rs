@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use lab_agent_api::{Handler, Info, Notice, NoticeKind, Notices, Prepared, Refusal, ViewMask};
+use lab_agent_api::{
+    Handler, Info, Notice, NoticeKind, Notices, Prepared, Refusal, Root, ViewMask,
+};
 use lab_agent_core::{Command, Reply};
 use lab_crdt_model::view::ReplicaView;
 use lab_crdt_model::{AuthorId, NodeId, StatementId};
@@ -119,6 +121,17 @@ impl Handler for Face {
                 prev: prepared.prev,
                 refs: prepared.refs,
                 hlc: prepared.hlc,
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn root(&self) -> Result<Root, Refusal> {
+        match self.ask(Command::Root).await? {
+            Reply::Root(root) => Ok(Root {
+                record: root.record.into(),
+                carrier: root.carrier,
+                is_disputed: root.is_disputed,
             }),
             other => Err(unexpected(&other)),
         }

@@ -235,7 +235,7 @@ impl AsyncWrite for Counted {
 mod tests {
     use std::net::SocketAddr;
 
-    use lab_agent_api::{Client, ClientError, Info, Notices, Prepared, Refusal, ViewMask};
+    use lab_agent_api::{Client, ClientError, Info, Notices, Prepared, Refusal, Root, ViewMask};
     use lab_crdt_model::view::ReplicaView;
     use lab_crdt_model::{AuthorId, MeshId, NodeId, StatementId};
     use tokio::sync::oneshot;
@@ -262,6 +262,9 @@ mod tests {
             std::future::pending().await
         }
         async fn prepare(&self, _: AuthorId) -> Result<Prepared, Refusal> {
+            std::future::pending().await
+        }
+        async fn root(&self) -> Result<Root, Refusal> {
             std::future::pending().await
         }
         async fn submit(&self, _: Vec<bytes::Bytes>) -> Result<Vec<StatementId>, Refusal> {

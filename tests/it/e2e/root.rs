@@ -1,0 +1,182 @@
+//! The root keys and their words: admins come and go, keepers sign one after the other, thieves are put out.
+
+use std::path::PathBuf;
+
+use lab_crdt_model::Value;
+
+use crate::support::{SOON, TestLab, author, field, read_key};
+
+/// Makes a key file for a person whom nobody has allowed anything yet.
+fn key_of(lab: &TestLab, name: &str) -> (PathBuf, String) {
+    let path = lab.path(&format!("{name}.key"));
+    let args = ["operator", "key", "--name", name, "--no-passphrase"];
+    lab.cli_as(&path, 0, &args).ok();
+    let public = author(&read_key(&path)).to_string();
+    (path, public)
+}
+
+fn words(lab: &TestLab, name: &str) -> String {
+    lab.path(name).display().to_string()
+}
+
+fn admins(lab: &TestLab, at: usize) -> Vec<String> {
+    let shown = lab.cli(at, &["root", "show", "-o", "name"]).ok();
+    shown.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_second_admin_is_made_with_the_root_words_and_taken_out_again_with_what_it_did() {
+    let lab = TestLab::of(3);
+    let root = words(&lab, "root.words");
+    let (ben, public) = key_of(&lab, "ben");
+    let args = ["label", "add", "early", "-t", "n1"];
+    lab.cli_as(&ben, 0, &args).ends_with(77);
+
+    // Nobody's words, or words of another key, change nothing.
+    let other = lab.write(
+        "other.words",
+        &format!("{} art", "abandon ".repeat(23).trim()),
+    );
+    for (flags, code) in [
+        (vec!["--words-file", other.as_str()], "K017"),
+        (vec!["--words-file", "/dev/null"], "K020"),
+        (vec!["--no-input"], "K019"),
+    ] {
+        let mut args = vec!["admin", "add", "ben", public.as_str(), "-y"];
+        args.extend(flags);
+        let ran = lab.cli(0, &args);
+        assert!(ran.err.contains(&format!("error[{code}]")), "{}", ran.err);
+    }
+    assert_eq!(admins(&lab, 0), ["ana"]);
+
+    let args = ["admin", "add", "ben", &public, "--words-file", &root, "-y"];
+    lab.cli(0, &args).ok();
+    lab.until("everyone knows ben", SOON, || {
+        (0..3).all(|at| admins(&lab, at) == ["ana", "ben"])
+    });
+    // An admin, on any node, with all that admins may do.
+    lab.cli_as(&ben, 2, &["label", "add", "kept", "-t", "n1"])
+        .ok();
+    lab.until_whole();
+    let ran = lab.cli_as(
+        &ben,
+        2,
+        &["label", "add", "gone", "-t", "n1,n2", "-o", "json"],
+    );
+    ran.ok();
+    let history = lab.cli_as(&ben, 2, &["history", "-o", "json"]).json();
+    let rows = history["data"].as_array().expect("changes");
+    let since = rows[0]["id"].as_str().expect("an id").to_owned();
+    lab.until_whole();
+    assert!(lab.has_label(0, "n2", "gone"));
+
+    // An agent that is away meanwhile judges the same once it is back.
+    lab.kill(1);
+    let args = [
+        "admin",
+        "rm",
+        "ben",
+        "--since",
+        &since,
+        "--words-file",
+        &root,
+        "-y",
+    ];
+    let ran = lab.cli(0, &args);
+    assert!(ran.said().contains("undone"), "{}", ran.said());
+    ran.ok();
+    lab.start(1);
+    lab.until("ben is out everywhere", SOON, || {
+        (0..3).all(|at| {
+            admins(&lab, at) == ["ana"]
+                && lab.has_label(at, "n1", "kept")
+                && !lab.has_label(at, "n2", "gone")
+        })
+    });
+    let ran = lab.cli_as(&ben, 1, &["label", "add", "late", "-t", "n1"]);
+    ran.ends_with(77);
+    // The key is dead for good: whoever comes back has a new one.
+    let args = ["admin", "add", "ben", &public, "--words-file", &root, "-y"];
+    let ran = lab.cli(0, &args);
+    assert!(ran.err.contains("error[K022]"), "{}", ran.err);
+    let ran = lab.cli(0, &["admin", "rm", "ana", "--words-file", &root, "-y"]);
+    assert!(ran.err.contains("the only admin"), "{}", ran.err);
+}
+
+#[test]
+fn two_of_three_keepers_sign_one_after_the_other_and_the_old_words_are_worth_nothing() {
+    let lab = TestLab::of(2);
+    let (old, a, b, c) = (
+        words(&lab, "root.words"),
+        words(&lab, "a.words"),
+        words(&lab, "b.words"),
+        words(&lab, "c.words"),
+    );
+    let mut args = vec!["root", "rotate", "--keys", "3", "--threshold", "2", "-y"];
+    for file in [&a, &b, &c] {
+        args.extend(["--new-words-file", file]);
+    }
+    args.extend(["--words-file", &old]);
+    lab.cli(0, &args).ok();
+    let shown = lab.cli(0, &["root", "show"]).ok();
+    assert!(shown.contains("2 of 3 root keys"), "{shown}");
+
+    let (ben, public) = key_of(&lab, "ben");
+    let next = lab.path("next.json").display().to_string();
+    let add = |more: &[&str]| {
+        let mut args = vec!["admin", "add", "ben", public.as_str(), "-y"];
+        args.extend(more);
+        lab.cli(0, &args)
+    };
+    assert!(add(&["--words-file", &old]).err.contains("error[K017]"));
+    assert!(
+        add(&["--words-file", &a])
+            .err
+            .contains("1 valid signatures of 2")
+    );
+    assert!(add(&["--words-file", &a, "--out", &next]).ok().is_empty());
+    let publish = ["root", "publish", &next, "-y"];
+    let ran = lab.cli(1, &publish);
+    assert!(ran.err.contains("error[K019]"), "{}", ran.err);
+    // Signing takes no agent: the keeper's device has none.
+    let sign = |words: &str| {
+        let mut command = lab.command(None, &["root", "sign", &next, "--words-file", words, "-y"]);
+        command.env("LAB_SOCKET", "/nowhere/lab.sock");
+        crate::support::run(command)
+    };
+    assert!(sign(&old).err.contains("error[K017]"));
+    sign(&c).ok();
+    lab.cli(1, &publish).ok();
+    lab.until("everyone knows ben", SOON, || {
+        (0..2).all(|at| admins(&lab, at) == ["ana", "ben"])
+    });
+    let ran = lab.cli(0, &publish);
+    assert!(ran.err.contains("error[K021]"), "{}", ran.err);
+    lab.cli_as(&ben, 0, &["label", "add", "ben", "-t", "n1"])
+        .ok();
+
+    // All admin keys are gone: two keepers bring a new one, without any.
+    let (eve, public) = key_of(&lab, "eve");
+    let args = [
+        "admin",
+        "add",
+        "eve",
+        &public,
+        "--words-file",
+        &b,
+        "--words-file",
+        &c,
+        "-y",
+        "--key",
+        "/nowhere/no.key",
+    ];
+    lab.cli(1, &args).ok();
+    lab.cli_as(&eve, 1, &["label", "add", "eve", "-t", "n1"])
+        .ok();
+    lab.until_whole();
+    assert!(lab.has_label(0, "n1", "eve") && lab.has_label(0, "n1", "ben"));
+    assert_eq!(
+        field(&lab.view(0), "label/n1/eve"),
+        Some(&Value::Bool(true))
+    );
+}
