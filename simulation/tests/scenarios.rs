@@ -3,9 +3,9 @@
 use lab_simulation::scenario::Scenario;
 
 /// Plays a scenario and wants every claim to be true.
-fn holds(name: &str) {
+fn holds(name: &str, seed: u64) {
     let scenario = Scenario::named(name).expect("a scenario of this name");
-    let played = scenario.play(1);
+    let played = scenario.play(seed);
     let mut seen = String::new();
     for line in &played.story {
         seen += &format!("{:>10} {}\n", line.at_ms, line.text);
@@ -14,14 +14,17 @@ fn holds(name: &str) {
         seen += &format!("{} {}\n", if claim.is_true { "✓" } else { "✗" }, claim.text);
     }
     assert!(played.claims.len() >= 3);
-    assert!(played.is_well(), "{name}: not as it should be\n{seen}");
+    assert!(
+        played.is_well(),
+        "{name}, seed {seed}: not as it should be\n{seen}"
+    );
 }
 
 macro_rules! scenarios {
     ($($test:ident: $name:literal;)*) => {$(
         #[test]
         fn $test() {
-            holds($name);
+            holds($name, 1);
         }
     )*
 
@@ -47,4 +50,11 @@ scenarios! {
     a_leaked_token_lets_one_in: "token-leaked";
     a_stolen_key_is_undone: "key-stolen";
     an_old_snapshot_catches_up: "old-snapshot";
+}
+
+#[test]
+fn whatever_a_card_loses_comes_back_or_is_told() {
+    for seed in 2..=10 {
+        holds("card-rots", seed);
+    }
 }

@@ -3,6 +3,7 @@
 mod asked;
 mod figures;
 mod joining;
+mod mending;
 mod meshing;
 mod settling;
 mod storing;
@@ -31,6 +32,8 @@ use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
 use crate::replica::{Replica, Taken, put, register_key};
 use crate::report::Reporter;
+
+use mending::Loss;
 
 /// A pushed payload starts with what it is.
 const PUSH_STATEMENT: u8 = 1;
@@ -114,6 +117,8 @@ struct Member {
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// Who may hold a mesh link; this node as well.
     admitted: Arc<BTreeSet<NodeId>>,
+    /// The store lost records, and they are not back yet.
+    loss: Option<Loss>,
     was_joined: bool,
     joined_told: bool,
     beacon_at: Mono,
@@ -245,7 +250,8 @@ impl Agent {
         let own = tables.remove(&Table::Meta).unwrap_or_default();
         let meta: BTreeMap<_, _> = of_all.into_iter().flatten().cloned().chain(own).collect();
         let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
-        let member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
+        let mut member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
+        member.look_for_losses(&self.keys.node());
         self.stage = Stage::Member(Box::new(member));
         Ok(())
     }
@@ -311,6 +317,7 @@ impl Agent {
             sponsors,
             known_addresses,
             admitted: Arc::default(),
+            loss: None,
             was_joined: false,
             joined_told: false,
             beacon_at: now.mono.plus_ms(wait),
@@ -461,7 +468,9 @@ impl Agent {
                 Vec::new()
             },
         };
-        Some(present::view(&mut member.replica, mask, facts))
+        let mut view = present::view(&mut member.replica, mask, facts);
+        view.issues.extend(member.loss_issue(&self.keys.node()));
+        Some(view)
     }
 
     fn effect_id(&mut self) -> EffectId {
@@ -562,6 +571,7 @@ impl Member {
         if !admit.contains(me) && !self.sponsors.is_empty() {
             Arc::make_mut(&mut admit).extend(self.sponsors.keys());
         }
+        self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
     }

@@ -609,6 +609,10 @@ pub(crate) fn witness(
     if replica.log.is_witnessed_by(&join.id, &me.author()) {
         return false;
     }
+    if replica.log.is_behind(&me.author()) {
+        reached!("a node does not fork its own chain though its store lost the middle of it");
+        return false;
+    }
     let tail = replica.log.tail(&me.author());
     let draft = Draft {
         seq: tail.seq,

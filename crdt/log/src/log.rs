@@ -743,6 +743,11 @@ impl Log {
         self.waiting_ids.len()
     }
 
+    /// Whether statements of an author wait: its chain is longer than what is stored of it.
+    pub fn is_behind(&self, author: &AuthorId) -> bool {
+        self.waiting_of.contains_key(author)
+    }
+
     /// How many statements are stored.
     pub fn len(&self) -> usize {
         self.state.len()

@@ -711,6 +711,68 @@ proptest! {
     }
 }
 
+/// Admins, an operator, nodes that vouch for each other, and edits that refer to all of it.
+fn busy_mesh(w: &mut World) -> Log {
+    let mut log = w.replica();
+    let mut witness = w.with_first_node(&mut log);
+    let operator = key(10);
+    let grant = Grant {
+        subject: author(&operator),
+        name: "ben".into(),
+        rights: Rights::ALL,
+        scope: vec![String::new()],
+        not_after: None,
+    };
+    let under = w.admin_says(&mut log, Body::Grant(grant));
+    for n in 0..5 {
+        let (keys, invite) = w.invite(n, &format!("n{n}"));
+        let invite = w.admin_says(&mut log, Body::Invite(invite));
+        let node = key(60 + n);
+        let join = w.join(&mut log, &node, &keys, invite, None);
+        w.witness(&mut log, &witness, join);
+        witness = node;
+        let path = format!("on/all/params/x{n}");
+        w.say(&mut log, &operator, under, set(&path, 1));
+        w.admin_says(&mut log, set("on/all/params/y", i64::from(n)));
+    }
+    log.authority();
+    log
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_store_lost_one_pull_brings_it_back(lost in proptest::collection::btree_set(0usize..27, 1..27)) {
+        let mut w = World::new();
+        let whole = busy_mesh(&mut w);
+        prop_assert_eq!(whole.len(), 27);
+        let mut torn = w.replica();
+        let kept = whole.newest().enumerate().filter(|(n, _)| !lost.contains(n));
+        torn.restore_all(kept.filter_map(|(_, id)| whole.envelope(&id)));
+        torn.authority();
+        prop_assert_ne!(torn.digest(), whole.digest());
+        copy(&whole, &mut torn);
+        torn.authority();
+        prop_assert_eq!((torn.len(), torn.waiting_len()), (whole.len(), 0));
+        prop_assert_eq!(torn.digest(), whole.digest());
+    }
+}
+
+#[test]
+fn a_chain_with_a_hole_is_known_to_be_longer_than_what_is_here() {
+    let mut w = World::new();
+    let whole = busy_mesh(&mut w);
+    let second = whole.newest().rev().nth(1);
+    let mut torn = w.replica();
+    let kept = whole.newest().filter(|id| Some(*id) != second);
+    torn.restore_all(kept.filter_map(|id| whole.envelope(&id)));
+    let admin = author(&w.admin);
+    assert_eq!(torn.wanted(10), Vec::from_iter(second));
+    assert_eq!(
+        (torn.is_behind(&admin), whole.is_behind(&admin)),
+        (true, false)
+    );
+}
+
 #[test]
 fn an_unknown_kind_is_kept_and_relayed_but_does_nothing() {
     let mut w = World::new();

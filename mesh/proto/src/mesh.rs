@@ -414,6 +414,11 @@ impl Mesh {
         self.links.iter().map(|(node, it)| (*node, it.address))
     }
 
+    /// Whether a linked peer's newest digest of statements equals ours.
+    pub fn is_equal(&self, node: &NodeId) -> Option<bool> {
+        self.sync.is_equal(node)
+    }
+
     /// What was refused or dropped since the start.
     pub const fn counts(&self) -> Counts {
         self.counts

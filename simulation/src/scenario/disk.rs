@@ -1,6 +1,7 @@
 //! Disks that are full, rotten, or from last week.
 
 use lab_agent_core::{Event, Reply, ViewMask};
+use lab_crdt_model::Severity;
 use lab_crdt_model::view::Role;
 
 use super::Scenario;
@@ -106,7 +107,7 @@ fn full(home: &mut Home) {
 pub(super) const ROT: Scenario = Scenario {
     name: "card-rots",
     question: "What happens when the SD card of a machine rots?",
-    plot: "Eleven bad cards, one after the other, all with what pi has written on its own: 1, 2, 3 … 11 bits flip on them \
+    plot: "Twelve bad cards, one after the other, all with what pi has written on its own: 1, 2, 3 … 12 bits flip on them \
            and pi loses power. Each time it starts without network first, so that nobody can help it. In the end pi gets a \
            new card, with nothing on it.",
     advice: "Buy a new card; if pi does not start any more, join it again with a new token (`lab token create pi`).",
@@ -114,7 +115,7 @@ pub(super) const ROT: Scenario = Scenario {
 };
 
 fn rot(home: &mut Home) {
-    const CARDS: u32 = 11;
+    const CARDS: u32 = 12;
     let ana = home.ana.clone();
     for n in 0..40 {
         home.set(
@@ -133,7 +134,7 @@ fn rot(home: &mut Home) {
     home.world
         .apply_disk(PI, &DiskFault::Snapshot { name: good.clone() });
     let (mut intact, mut lame, mut dead, mut worst) = (0, 0, 0, 0);
-    let (mut wrong, mut failed) = (Vec::new(), Vec::new());
+    let (mut wrong, mut failed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for card in 1..=CARDS {
         home.world
             .apply_disk(PI, &DiskFault::Rollback { to: good.clone() });
@@ -166,13 +167,17 @@ fn rot(home: &mut Home) {
             if took.is_none() || mine != theirs {
                 let equal = home.world.are_equal();
                 let view = home.world.agent_view(PI, ViewMask::default());
-                let (count, waiting) =
-                    view.map_or((0, 0), |v| (v.statement_count, v.pending_count));
-                failed.push(format!(
-                    "with card {card} it has {} of {} settings, equal {equal}, {count} statements and {waiting} that wait for lost ones",
-                    mine.len(),
-                    theirs.len()
-                ));
+                let view = view.expect("pi runs");
+                match view.issues.iter().find(|i| i.severity == Severity::Error) {
+                    Some(issue) => lost.push(format!("{} ({})", issue.message, issue.help)),
+                    None => failed.push(format!(
+                        "with card {card} it has {} of {} settings, equal {equal}, {} statements and {} that wait for lost ones",
+                        mine.len(),
+                        theirs.len(),
+                        view.statement_count,
+                        view.pending_count
+                    )),
+                }
             }
             worst = worst.max(took.unwrap_or(0));
             home.wait(5_000);
@@ -186,7 +191,11 @@ fn rot(home: &mut Home) {
     );
     home.claim(
         failed.is_empty(),
-        format!("Whenever it starts, it is complete again at most {} after it has its network: the others have everything.", words(worst)),
+        if lost.is_empty() {
+            format!("Whenever it starts, it is complete again at most {} after it has its network: the others have everything.", words(worst))
+        } else {
+            format!("When it starts with a name of the others left, it is complete again at most {} after it has its network. {} of {CARDS} cards have none, and it says so: \"{}\".", words(worst), lost.len(), lost[0])
+        },
         format!("pi did NOT become whole again each time it started: {}.", failed.join("; ")),
     );
     home.world.apply_disk(PI, &DiskFault::Replace);

@@ -22,8 +22,9 @@ impl Agent {
                 address: Some(address),
             },
         ) = (&mut self.stage, &state)
+            && m.admitted.contains(&peer)
         {
-            // The address book outlives restarts and says where a peer was really reached.
+            // The address book outlives restarts and says where a member was really reached.
             let book = m.known_addresses.entry(peer).or_default();
             if book.first() != Some(address) {
                 sometimes!(!book.is_empty(), "a peer was reached at another address");

@@ -43,8 +43,13 @@ impl Agent {
         };
         let is_lease_over = m.lease_at.is_some_and(|at| at <= now.mono);
         let is_first = m.admitted.is_empty() && !m.joined_told;
+        let is_mended = m.is_mended(&me, now);
+        if is_mended {
+            reached!("a store that had lost statements has them again");
+            (m.loss, m.gate_of) = (None, None);
+        }
         let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
-        if is_idle && !is_lease_over && !is_first {
+        if is_idle && !is_lease_over && !is_first && !is_mended {
             m.tell_digests(now);
             return false;
         }
@@ -65,7 +70,7 @@ impl Agent {
                 .collect()
         });
         let has_words = !words.is_empty();
-        if folded.has_new_statements || is_first || is_lease_over {
+        if folded.has_new_statements || is_first || is_lease_over || is_mended {
             let digest = m.replica.log.digest();
             let admit = m.gate(&me, now);
             let is_other = !Arc::ptr_eq(&admit, &m.admitted) && admit != m.admitted;
@@ -79,8 +84,10 @@ impl Agent {
                 self.outbox.push_back(Output::Admit(Arc::clone(&admit)));
                 m.mesh.handle(now, MeshInput::Roster { members: admit });
             }
-            let has_odd_reports = std::mem::take(&mut m.has_odd_reports);
-            if is_other || is_first || has_odd_reports {
+            m.has_odd_reports |= is_other || is_first || is_mended;
+            // Whose admission was lost is no stranger.
+            if m.has_odd_reports && !m.has_former() {
+                m.has_odd_reports = false;
                 for (node, section) in m.replica.drop_reports_of_strangers(now.wall) {
                     m.replica.batch.push(StoreOp::Delete {
                         table: Table::Registers,
@@ -127,6 +134,9 @@ impl Agent {
             let Stage::Member(m) = &mut self.stage else {
                 return false;
             };
+            if is_other {
+                m.forget_addresses();
+            }
             let forked = m.replica.log.forked();
             if forked.len() > m.fork_count {
                 reached!("a fork was told to people");
