@@ -684,6 +684,12 @@ pub(crate) struct RevokeArgs {
     /// Undo what an operator did from this change on; without it, everything so far stays
     #[arg(long, value_name = "CHANGE")]
     pub(crate) since: Option<String>,
+    /// Show what would be undone, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long to wait for the machines to hear of it
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) timeout: String,
 }
 
 #[derive(Args, Debug)]

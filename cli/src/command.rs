@@ -98,6 +98,8 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
             let why = revoke::Why {
                 message: args.message.as_deref(),
                 since: args.since.as_deref(),
+                is_dry: args.dry_run,
+                timeout: apply::duration("--timeout", &args.timeout)?,
             };
             revoke::run(context, &args.name, &why).await
         }

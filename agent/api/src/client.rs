@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::error::ClientError;
-use crate::types::{Info, Notice, NoticeKind, Prepared, Root, ViewMask};
+use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::ViewDecoder;
 use crate::wire::pb::agent_client::AgentClient;
 use crate::wire::{CODE_KEY, MESSAGE_BYTES_MAX, bytes32, id32, ids32, pb};
@@ -112,7 +112,28 @@ impl Client {
             history_count: mask.history_count,
         };
         let reply = self.agent.clone().view(limited(request)).await;
-        let mut chunks = reply.map_err(|e| self.failed(&e))?.into_inner();
+        self.collect(reply.map_err(|e| self.failed(&e))?.into_inner())
+            .await
+    }
+
+    /// Fetches the whole replica as it would be if some keys were at an end, at most [`ENDS_MAX`](crate::ENDS_MAX).
+    pub async fn suppose(&self, ends: &[End]) -> Result<ReplicaView, ClientError> {
+        let ends = ends.iter().map(|end| pb::End {
+            key: bytes32(&end.key.0),
+            head: end.head.map(|id| bytes32(&id.0)).unwrap_or_default(),
+        });
+        let request = pb::SupposeRequest {
+            ends: ends.collect(),
+        };
+        let reply = self.agent.clone().suppose(limited(request)).await;
+        self.collect(reply.map_err(|e| self.failed(&e))?.into_inner())
+            .await
+    }
+
+    async fn collect(
+        &self,
+        mut chunks: tonic::Streaming<pb::Chunk>,
+    ) -> Result<ReplicaView, ClientError> {
         let mut decoder = ViewDecoder::default();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|e| self.failed(&e))?;

@@ -23,6 +23,6 @@ mod wire;
 pub use client::Client;
 pub use error::ClientError;
 pub use server::{Handler, Notices, Refusal, service};
-pub use types::{Info, Notice, NoticeKind, Prepared, Root, ViewMask};
+pub use types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 pub use view::{VIEW_CHUNK_BYTES, VIEW_VERSION, ViewDecodeError, ViewDecoder, encode_view};
-pub use wire::{MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX};
+pub use wire::{ENDS_MAX, MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX};

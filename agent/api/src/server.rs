@@ -10,10 +10,12 @@ use lab_crdt_model::{AuthorId, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
-use crate::types::{Info, Notice, NoticeKind, Prepared, Root, ViewMask};
+use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::encode_view;
 use crate::wire::pb::agent_server::{Agent, AgentServer};
-use crate::wire::{CODE_KEY, MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX, bytes32, id32, ids32, pb};
+use crate::wire::{
+    CODE_KEY, ENDS_MAX, MESSAGE_BYTES_MAX, SUBMIT_COUNT_MAX, bytes32, id32, ids32, pb,
+};
 
 /// A stream of change notices; it ends when the agent stops.
 pub type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
@@ -49,6 +51,11 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         mask: ViewMask,
     ) -> impl Future<Output = Result<Box<ReplicaView>, Refusal>> + Send;
+    /// Shows the whole replica as it would be if some keys were at an end: at most [`ENDS_MAX`].
+    fn suppose(
+        &self,
+        ends: Vec<End>,
+    ) -> impl Future<Output = Result<Box<ReplicaView>, Refusal>> + Send;
     /// Says what an author needs to sign its next statement.
     fn prepare(&self, author: AuthorId) -> impl Future<Output = Result<Prepared, Refusal>> + Send;
     /// The root record in force.
@@ -70,13 +77,27 @@ pub fn service<H: Handler>(handler: H) -> AgentServer<impl Agent> {
     AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+type Chunks = Pin<Box<dyn Stream<Item = Result<pb::Chunk, Status>> + Send>>;
+
+fn chunks(view: &ReplicaView) -> Result<Response<Chunks>, Status> {
+    let chunks = encode_view(view);
+    if chunks.is_empty() {
+        return Err(Status::out_of_range(
+            "the view is too large to send: ask for fewer parts",
+        ));
+    }
+    let chunks = chunks.into_iter().map(|bytes| Ok(pb::Chunk { bytes }));
+    Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+}
+
 struct Adapter<H> {
     handler: H,
 }
 
 #[tonic::async_trait]
 impl<H: Handler> Agent for Adapter<H> {
-    type ViewStream = Pin<Box<dyn Stream<Item = Result<pb::Chunk, Status>> + Send>>;
+    type ViewStream = Chunks;
+    type SupposeStream = Chunks;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::Notice, Status>> + Send>>;
 
     async fn info(
@@ -107,15 +128,30 @@ impl<H: Handler> Agent for Adapter<H> {
             reports: mask.reports,
             history_count: mask.history_count,
         };
-        let view = self.handler.view(mask).await?;
-        let chunks = encode_view(&view);
-        if chunks.is_empty() {
-            return Err(Status::out_of_range(
-                "the view is too large to send: ask for fewer parts",
-            ));
+        chunks(&*self.handler.view(mask).await?)
+    }
+
+    async fn suppose(
+        &self,
+        request: Request<pb::SupposeRequest>,
+    ) -> Result<Response<Self::SupposeStream>, Status> {
+        let ends = request.into_inner().ends;
+        if ends.len() > ENDS_MAX {
+            let why = format!("at most {ENDS_MAX} keys are considered at a time");
+            return Err(Status::invalid_argument(why));
         }
-        let chunks = chunks.into_iter().map(|bytes| Ok(pb::Chunk { bytes }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+        let ends = ends
+            .iter()
+            .map(|end| {
+                let head = match &end.head[..] {
+                    [] => None,
+                    id => Some(StatementId(id32("head", id)?)),
+                };
+                let key = AuthorId(id32("key", &end.key)?);
+                Ok(End { key, head })
+            })
+            .collect::<Result<Vec<_>, Status>>()?;
+        chunks(&*self.handler.suppose(ends).await?)
     }
 
     async fn prepare(

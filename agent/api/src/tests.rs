@@ -50,6 +50,14 @@ impl Handler for Fake {
         self.answer(Box::new(view))
     }
 
+    async fn suppose(&self, ends: Vec<End>) -> Result<Box<ReplicaView>, Refusal> {
+        let mut view = view();
+        view.statement_count = ends.len() as u64;
+        view.digest = ends[0].key.0;
+        view.register_digest = ends[1].head.unwrap().0;
+        self.answer(Box::new(view))
+    }
+
     async fn prepare(&self, author: AuthorId) -> Result<Prepared, Refusal> {
         self.answer(prepared(author))
     }
@@ -204,6 +212,21 @@ async fn every_answer_arrives_as_it_was_given() {
     let author = AuthorId([8; 32]);
 
     assert_eq!(client.info().await.unwrap(), info());
+    let ends = [
+        End {
+            key: author,
+            head: None,
+        },
+        End {
+            key: author,
+            head: Some(StatementId([4; 32])),
+        },
+    ];
+    let supposed = client.suppose(&ends).await.unwrap();
+    assert_eq!((supposed.statement_count, supposed.digest), (2, author.0));
+    assert_eq!(supposed.register_digest, [4; 32]);
+    let many = vec![ends[0]; ENDS_MAX + 1];
+    assert!(client.suppose(&many).await.is_err());
     assert_eq!(client.root().await.unwrap(), root());
     assert_eq!(client.prepare(author).await.unwrap(), prepared(author));
     assert_eq!(

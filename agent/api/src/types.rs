@@ -35,6 +35,15 @@ impl ViewMask {
     }
 }
 
+/// The end of a key, as somebody considers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Whose.
+    pub key: AuthorId,
+    /// The last statement of that key that would still count; none = nothing would.
+    pub head: Option<StatementId>,
+}
+
 /// The end of an author's chain and what the replica has seen: what to sign on top of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Prepared {

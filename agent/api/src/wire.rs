@@ -8,6 +8,8 @@ use tonic::Status;
 pub const MESSAGE_BYTES_MAX: usize = SUBMIT_COUNT_MAX * (STATEMENT_BYTES_MAX + 16) + 1024;
 /// Most statements in one submission.
 pub const SUBMIT_COUNT_MAX: usize = 256;
+/// Most keys whose end is considered at a time.
+pub const ENDS_MAX: usize = 64;
 
 /// Where the stable code of a refusal travels.
 pub(crate) const CODE_KEY: &str = "lab-code";

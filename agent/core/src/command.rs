@@ -13,6 +13,13 @@ pub struct CommandId(pub u64);
 pub enum Command {
     /// Shows the replica. Answered by [`Reply::View`].
     View(ViewMask),
+    /// Shows the replica as it would be if some keys were at an end. Answered by [`Reply::View`].
+    Suppose {
+        /// Which keys, and the last statement of each that would still count.
+        ends: Vec<(AuthorId, Option<StatementId>)>,
+        /// What to show.
+        mask: ViewMask,
+    },
     /// What an author needs to sign its next statement. Answered by [`Reply::Prepared`].
     Prepare {
         /// Whose chain.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, RegisterError, RegisterKey, Registers,
-    RootError, SignedRoot, StepKey, step_key,
+    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, RegisterError, RegisterKey,
+    Registers, RootError, SignedRoot, StepKey, step_key,
 };
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
@@ -115,6 +115,23 @@ impl Replica {
             batch: Batch::new(),
             has_new_statements: false,
         })
+    }
+
+    /// The same replica as it would be if some keys were at an end; only to look at.
+    pub(crate) fn supposing(&self, ends: &[Annul]) -> Self {
+        let mut out = Self {
+            log: self.log.supposing(ends),
+            registers: self.registers.clone(),
+            ages: self.ages.clone(),
+            document: Arc::clone(&self.document),
+            heads: self.heads,
+            refused: self.refused.clone(),
+            document_issue: None,
+            batch: Batch::new(),
+            has_new_statements: false,
+        };
+        out.fold();
+        out
     }
 
     /// Takes in what the store held, and before it what many stores held when they were made. Damaged or

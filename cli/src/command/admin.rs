@@ -83,11 +83,13 @@ async fn remove(context: Context<'_>, args: &AdminRmArgs) -> Result<Exit, Comman
         return Err(CommandError::new(Exit::Failed, "C013", what));
     };
     let why = revoke::Why {
-        message: None,
         since: args.since.as_deref(),
+        ..revoke::Why::default()
     };
     let head = revoke::last(&session, operator, &why).await?;
     context.ui.say(&revoke::consequence(&admin.name, &why));
+    let ends = [(admin.key, head)];
+    revoke::preview(context, &session, &ends).await?;
     let proposal = root::amended(&session, &in_force, |next| {
         next.admins.retain(|a| a.key != admin.key);
         next.annul.retain(|a| a.key != admin.key);

@@ -1,16 +1,24 @@
 //! `lab revoke`: takes away what was given, to a machine, an operator or a token.
 
-use lab_agent_api::ViewMask;
+use std::time::Duration;
+
+use lab_agent_api::{End, ViewMask};
 use lab_crdt_log::{Body, Revoke, RevokeInvite};
 use lab_crdt_model::view::{InviteView, MemberState, MemberView, OperatorView};
 use lab_crdt_model::{AuthorId, StatementId};
 
 use super::Context;
+use crate::clock::Stopwatch;
 use crate::error::{CommandError, Exit};
+use crate::print::heard::Heard;
+use crate::print::{Envelope, Report};
 use crate::session::{Session, Signer, client_error, shorten};
 use crate::view::picture::Picture;
+use crate::view::plan::Plan;
 use crate::view::token;
 
+/// Time between two looks at who has heard of it.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// How far back a change is looked for.
 const HISTORY_COUNT: u32 = 100_000;
 
@@ -21,6 +29,10 @@ pub(super) struct Why<'a> {
     pub(super) message: Option<&'a str>,
     /// The first change that must not count any more.
     pub(super) since: Option<&'a str>,
+    /// Only show what would happen.
+    pub(super) is_dry: bool,
+    /// How long to wait for the machines to hear of it.
+    pub(super) timeout: Duration,
 }
 
 /// Revokes whatever is called `name`.
@@ -115,11 +127,9 @@ async fn revoke_machine(
             .ui
             .warn("this is the machine whose agent you are talking to");
     }
-    name_typed(context, &member.name)?;
     let head = newest(session, member.node.author()).await?;
-    end(session, &signer, vec![(member.node.author(), head)], why).await?;
-    done(context, &member.name);
-    Ok(Exit::Done)
+    let keys = vec![(member.node.author(), head)];
+    end(context, session, &signer, &member.name, keys, why).await
 }
 
 async fn revoke_operator(
@@ -139,10 +149,15 @@ async fn revoke_operator(
             .ui
             .warn("an admin is revoked only when a second admin agrees, or by the root key");
     }
-    name_typed(context, name)?;
-    end(session, &signer, vec![(operator.key, head)], why).await?;
-    done(context, name);
-    Ok(Exit::Done)
+    end(
+        context,
+        session,
+        &signer,
+        name,
+        vec![(operator.key, head)],
+        why,
+    )
+    .await
 }
 
 async fn revoke_token(
@@ -193,15 +208,12 @@ async fn revoke_laptop(
     context
         .ui
         .say(&format!("The device {name} is no longer part of the mesh."));
-    name_typed(context, name)?;
     let device = member.node.author();
     let keys = vec![
         (operator.key, head),
         (device, newest(session, device).await?),
     ];
-    end(session, &signer, keys, why).await?;
-    done(context, name);
-    Ok(Exit::Done)
+    end(context, session, &signer, name, keys, why).await
 }
 
 pub(super) fn consequence(name: &str, why: &Why<'_>) -> String {
@@ -253,13 +265,20 @@ async fn newest(session: &Session<'_>, key: AuthorId) -> Result<Option<Statement
     Ok((tail.seq > 0).then_some(tail.prev))
 }
 
-/// Ends keys, each at the last statement that still counts.
+/// Shows what is undone, asks, ends keys, each at the last statement that still counts, and tells who has heard of it.
 async fn end(
+    context: Context<'_>,
     session: &Session<'_>,
     signer: &Signer,
+    name: &str,
     keys: Vec<(AuthorId, Option<StatementId>)>,
     why: &Why<'_>,
-) -> Result<(), CommandError> {
+) -> Result<Exit, CommandError> {
+    let plan = preview(context, session, &keys).await?;
+    if why.is_dry {
+        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
+    }
+    name_typed(context, name)?;
     let reason = shorten(why.message.unwrap_or_default()).to_owned();
     let bodies = keys
         .into_iter()
@@ -272,7 +291,59 @@ async fn end(
         })
         .collect();
     session.submit(signer, bodies).await?;
-    Ok(())
+    done(context, name);
+    heard(context, session, why.timeout).await
+}
+
+/// What changes on which machine when keys end, as a plan; shown to the person.
+pub(super) async fn preview(
+    context: Context<'_>,
+    session: &Session<'_>,
+    keys: &[(AuthorId, Option<StatementId>)],
+) -> Result<Plan, CommandError> {
+    let ends: Vec<End> = keys
+        .iter()
+        .map(|(key, head)| End {
+            key: *key,
+            head: *head,
+        })
+        .collect();
+    let before = session.picture().await?;
+    let after = session.client.suppose(&ends).await;
+    let after = Picture::new(after.map_err(|error| client_error(&error))?);
+    let plan = Plan::undoing(&before, &after);
+    if !context.ui.is_machine() {
+        let text = if plan.is_empty() {
+            "No machine changes.".to_owned()
+        } else {
+            plan.text(&context.ui.style())
+        };
+        context.ui.say(text.trim_end());
+    }
+    Ok(plan)
+}
+
+/// Waits until the machines hold the same statements as the agent here, and tells who does not.
+async fn heard(
+    context: Context<'_>,
+    session: &Session<'_>,
+    timeout: Duration,
+) -> Result<Exit, CommandError> {
+    let watch = Stopwatch::start();
+    loop {
+        let picture = session.picture().await?;
+        let report = Heard::new(&picture);
+        let left = timeout.saturating_sub(watch.elapsed());
+        if report.is_done() || left.is_zero() {
+            let exit = if report.is_complete() {
+                Exit::Done
+            } else {
+                Exit::Partial
+            };
+            return Ok(context.finish(&report, picture.envelope(None), exit));
+        }
+        tokio::time::sleep(LOOK_EVERY.min(left)).await;
+    }
 }
 
 fn name_typed(context: Context<'_>, name: &str) -> Result<(), CommandError> {

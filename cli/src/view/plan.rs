@@ -135,6 +135,25 @@ impl Plan {
         }
     }
 
+    /// What changes when something does not count any more: from the replica as it is to what it would be.
+    pub(crate) fn undoing(before: &Picture, after: &Picture) -> Self {
+        let mut plan = Self::new(before, after, None, None);
+        // What a machine has not done yet is another story.
+        plan.machines.retain(|m| !m.actions.is_empty());
+        plan.machines.iter_mut().for_each(|m| m.is_pending = false);
+        let (had, has) = (before.standing(), after.standing());
+        let paths: BTreeSet<_> = had.keys().chain(has.keys()).collect();
+        let first = |fields: Option<&Vec<Field>>| fields.and_then(|all| all.first().cloned());
+        plan.intent = paths
+            .into_iter()
+            .filter_map(|path| {
+                IntentLine::undoing(path, first(had.get(path)), first(has.get(path)))
+            })
+            .collect();
+        plan.conflicts.clear();
+        plan
+    }
+
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.intent.is_empty()
@@ -155,6 +174,28 @@ impl Plan {
 }
 
 impl IntentLine {
+    fn undoing(
+        path: &lab_crdt_model::Path,
+        before: Option<Field>,
+        after: Option<Field>,
+    ) -> Option<Self> {
+        let (mark, note) = match (&before, &after) {
+            (Some(old), Some(new)) if old.value == new.value => return None,
+            (Some(_), Some(_)) => (Mark::Change, "as it was before"),
+            (Some(_), None) => (Mark::Destroy, "undone"),
+            (None, Some(_)) => (Mark::Create, "comes back"),
+            (None, None) => return None,
+        };
+        let value = |field: &Option<Field>| field.as_ref().map(|f| brief(&f.value));
+        Some(Self {
+            mark,
+            path: path.to_string(),
+            before: value(&before),
+            after: value(&after),
+            note: note.to_owned(),
+        })
+    }
+
     fn new(change: &Change) -> Self {
         let value = |field: &Option<Field>| field.as_ref().map(|f| brief(&f.value));
         let source = change

@@ -17,7 +17,7 @@ use crate::envelope::{EnvelopeError, Statement, open, parse};
 use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
 use crate::resolve::Authority;
-use crate::root::{RootError, RootRecord, SignedRoot};
+use crate::root::{Annul, RootError, RootRecord, SignedRoot};
 use crate::roots::RootState;
 use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
@@ -236,6 +236,15 @@ impl Log {
             memo,
             ..self.clone()
         }
+    }
+
+    /// The same replica as it would be if these keys were at an end. For showing what a revocation does before anybody
+    /// signs it; it shares nothing from here on.
+    #[must_use]
+    pub fn supposing(&self, ends: &[Annul]) -> Self {
+        let mut log = self.with_memo_of(Memo::none());
+        Arc::make_mut(&mut log.state).suppose(ends);
+        log
     }
 
     /// Lets others come upon this state by whatever way they come to it.

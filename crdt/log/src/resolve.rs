@@ -226,7 +226,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
         ..Authority::default()
     };
 
-    for end in &in_force.record.annul {
+    for end in in_force.record.annul.iter().chain(log.supposed()) {
         if mutant!("R02") {
             break;
         }

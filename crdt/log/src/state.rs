@@ -19,7 +19,7 @@ use crate::envelope::{Statement, parse};
 use crate::memo::{StepKey, step_key};
 use crate::prints::{Prints, Sum};
 use crate::resolve::{Authority, resolve};
-use crate::root::{RootError, RootRecord, SignedRoot};
+use crate::root::{Annul, RootError, RootRecord, SignedRoot};
 use crate::roots::{RootState, Roots, Sequel};
 
 /// The mesh and the root record that founds it.
@@ -59,6 +59,8 @@ pub(crate) struct State {
     root: Arc<Root>,
     roots: Arc<Roots>,
     in_force: Arc<RootState>,
+    /// Ends of keys that nobody has said: what if.
+    supposed: Arc<[Annul]>,
     /// Admins of any valid root record, in force or not: those who may take part once another one is.
     admins: OrdSet<AuthorId>,
     statements: OrdMap<StatementId, Arc<Stored>>,
@@ -90,6 +92,7 @@ impl State {
             in_force: Arc::new(roots.in_force()),
             root: Arc::new(Root { mesh, signed }),
             roots: Arc::new(roots),
+            supposed: Arc::default(),
             admins: OrdSet::new(),
             statements: OrdMap::new(),
             in_order: OrdSet::new(),
@@ -110,6 +113,16 @@ impl State {
         };
         state.appoint(&record);
         Ok(state)
+    }
+
+    /// Resolves authority from here on as if these keys were at an end.
+    pub(crate) fn suppose(&mut self, ends: &[Annul]) {
+        self.supposed = ends.into();
+        self.is_stale = true;
+    }
+
+    pub(crate) fn supposed(&self) -> &[Annul] {
+        &self.supposed
     }
 
     /// Gives the keys of a root record their standing.

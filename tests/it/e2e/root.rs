@@ -135,6 +135,7 @@ fn two_of_three_keepers_sign_one_after_the_other_and_the_old_words_are_worth_not
             .contains("1 valid signatures of 2")
     );
     assert!(add(&["--words-file", &a, "--out", &next]).ok().is_empty());
+    lab.until_whole();
     let publish = ["root", "publish", &next, "-y"];
     let ran = lab.cli(1, &publish);
     assert!(ran.err.contains("error[K019]"), "{}", ran.err);

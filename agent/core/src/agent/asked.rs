@@ -1,5 +1,7 @@
 //! What people ask over the local socket.
 
+use lab_crdt_log::Annul;
+
 use super::*;
 use crate::command::Root;
 
@@ -25,6 +27,24 @@ impl Agent {
             }
             Command::View(mask) => {
                 if let Some(view) = self.view(mask) {
+                    self.outbox.push_back(Output::Reply {
+                        id,
+                        reply: Reply::View(Box::new(view)),
+                    });
+                }
+            }
+            Command::Suppose { ends, mask } => {
+                let ends: Vec<Annul> = ends
+                    .into_iter()
+                    .map(|(key, head)| Annul { key, head })
+                    .collect();
+                let supposed = member.replica.supposing(&ends);
+                let present = std::mem::replace(&mut member.replica, supposed);
+                let view = self.view(mask);
+                if let Stage::Member(member) = &mut self.stage {
+                    member.replica = present;
+                }
+                if let Some(view) = view {
                     self.outbox.push_back(Output::Reply {
                         id,
                         reply: Reply::View(Box::new(view)),

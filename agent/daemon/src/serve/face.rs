@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use lab_agent_api::{
-    Handler, Info, Notice, NoticeKind, Notices, Prepared, Refusal, Root, ViewMask,
+    End, Handler, Info, Notice, NoticeKind, Notices, Prepared, Refusal, Root, ViewMask,
 };
 use lab_agent_core::{Command, Reply};
 use lab_crdt_model::view::ReplicaView;
@@ -107,6 +107,22 @@ impl Handler for Face {
             history_count: mask.history_count,
         };
         match self.ask(Command::View(mask)).await? {
+            Reply::View(view) => Ok(view),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn suppose(&self, ends: Vec<End>) -> Result<Box<ReplicaView>, Refusal> {
+        let command = Command::Suppose {
+            ends: ends.iter().map(|end| (end.key, end.head)).collect(),
+            mask: lab_agent_core::ViewMask {
+                roster: true,
+                fields: true,
+                reports: true,
+                history_count: 0,
+            },
+        };
+        match self.ask(command).await? {
             Reply::View(view) => Ok(view),
             other => Err(unexpected(&other)),
         }

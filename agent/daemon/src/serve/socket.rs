@@ -235,7 +235,9 @@ impl AsyncWrite for Counted {
 mod tests {
     use std::net::SocketAddr;
 
-    use lab_agent_api::{Client, ClientError, Info, Notices, Prepared, Refusal, Root, ViewMask};
+    use lab_agent_api::{
+        Client, ClientError, End, Info, Notices, Prepared, Refusal, Root, ViewMask,
+    };
     use lab_crdt_model::view::ReplicaView;
     use lab_crdt_model::{AuthorId, MeshId, NodeId, StatementId};
     use tokio::sync::oneshot;
@@ -259,6 +261,9 @@ mod tests {
             })
         }
         async fn view(&self, _: ViewMask) -> Result<Box<ReplicaView>, Refusal> {
+            std::future::pending().await
+        }
+        async fn suppose(&self, _: Vec<End>) -> Result<Box<ReplicaView>, Refusal> {
             std::future::pending().await
         }
         async fn prepare(&self, _: AuthorId) -> Result<Prepared, Refusal> {

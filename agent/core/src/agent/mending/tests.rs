@@ -51,6 +51,7 @@ fn mesh(said: Vec<Body>) -> (SignedRoot, Vec<Bytes>) {
         }],
         registrars: vec![],
         min_proto: 1,
+        annul: Vec::new(),
     };
     let root = SignedRoot::sign(&record, &[&key]);
     let mut prev = StatementId::ZERO;
