@@ -211,16 +211,20 @@ impl Liveness {
     }
 
     /// A beacon of `node` that was pulled, and may be older than its silence. Of one held for down it says that it
-    /// lived for longer than we know, not that it lives: we then know nothing of it, and that is the answer.
+    /// lived for longer than we know, not that it lives. Whether we know nothing of it now.
     pub(crate) fn old_beacon(&mut self, node: NodeId, counter: u64, now: Mono) -> bool {
-        if self.opinion(&node) != Opinion::Down {
+        let opinion = self.opinion(&node);
+        if matches!(opinion, Opinion::Alive | Opinion::Suspect) {
             self.beacon(node, counter, now);
             return false;
         }
         if self.roster.counter(&node).is_none_or(|it| counter <= it) {
             return false;
         }
-        reached!("a beacon was pulled of one who was held for dead");
+        sometimes!(
+            opinion == Opinion::Down,
+            "a beacon was pulled of one who was held for dead"
+        );
         self.roster.set_counter(&node, counter);
         self.forget(node, now);
         true
