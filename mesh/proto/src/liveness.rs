@@ -198,34 +198,30 @@ impl Liveness {
         }
     }
 
-    /// A beacon of `node` that was pushed: it lives.
-    pub(crate) fn beacon(&mut self, node: NodeId, counter: u64, now: Mono) {
-        if self
-            .roster
-            .counter(&node)
-            .is_some_and(|known| counter > known)
-        {
-            self.roster.set_counter(&node, counter);
-            self.hear(node, now);
-        }
-    }
-
-    /// A beacon of `node` that was pulled, and may be older than its silence. Of one held for down it says that it
-    /// lived for longer than we know, not that it lives. Whether we know nothing of it now.
-    pub(crate) fn old_beacon(&mut self, node: NodeId, counter: u64, now: Mono) -> bool {
-        let opinion = self.opinion(&node);
-        if matches!(opinion, Opinion::Alive | Opinion::Suspect) {
-            self.beacon(node, counter, now);
+    /// A beacon of `node` that is newer than any before, as far as the replica knows. One that was pushed says that
+    /// it lives. One that was pulled, or waited for us while we were paused, may be older than its silence: of one
+    /// held for down it says that it lived for longer than we know. Whether we know nothing of it now.
+    pub(crate) fn beacon(
+        &mut self,
+        node: NodeId,
+        counter: u64,
+        is_pulled: bool,
+        now: Mono,
+    ) -> bool {
+        if self.roster.counter(&node).is_none_or(|it| counter <= it) {
             return false;
         }
-        if self.roster.counter(&node).is_none_or(|it| counter <= it) {
+        self.roster.set_counter(&node, counter);
+        let opinion = self.opinion(&node);
+        let is_doubtful = matches!(opinion, Opinion::Unknown | Opinion::Down);
+        if !(is_doubtful && (is_pulled || self.is_forgetful(now))) {
+            self.hear(node, now);
             return false;
         }
         sometimes!(
             opinion == Opinion::Down,
-            "a beacon was pulled of one who was held for dead"
+            "an old beacon came of one who was held for dead"
         );
-        self.roster.set_counter(&node, counter);
         self.forget(node, now);
         true
     }

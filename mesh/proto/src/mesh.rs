@@ -354,12 +354,13 @@ impl Mesh {
         });
     }
 
-    /// A beacon that may be old. If it leaves us without an opinion, the peer that had it is asked for its own, and
-    /// whoever dials everyone looks for itself.
-    fn old_beacon(&mut self, node: NodeId, counter: u64, peer: NodeId, now: Mono) {
-        if self.live.old_beacon(node, counter, now) {
+    /// If a beacon leaves us without an opinion, the peer that had it is asked for its own, and whoever dials everyone
+    /// looks for itself.
+    fn beacon(&mut self, node: NodeId, counter: u64, pulled_from: Option<NodeId>, now: Mono) {
+        let is_pulled = pulled_from.is_some();
+        if self.live.beacon(node, counter, is_pulled, now) {
             self.session.reset(&node);
-            self.view_from = Some(peer);
+            self.view_from = pulled_from.or(self.view_from);
             self.view_tries = 0;
             self.ask_soon(now);
         }
@@ -486,13 +487,8 @@ impl Mesh {
             MeshInput::Beacon {
                 node,
                 counter,
-                pulled_from: None,
-            } => self.live.beacon(node, counter, now),
-            MeshInput::Beacon {
-                node,
-                counter,
-                pulled_from: Some(peer),
-            } => self.old_beacon(node, counter, peer, now),
+                pulled_from,
+            } => self.beacon(node, counter, pulled_from, now),
             MeshInput::Found { peer, addresses } => {
                 if self.is_member(&peer) && self.found.get(&peer) != Some(&addresses) {
                     self.found.insert(peer, addresses);

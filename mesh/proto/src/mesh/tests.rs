@@ -758,12 +758,14 @@ fn after_a_long_pause_a_peer_is_asked_who_lives() {
         pair.input(MeshInput::Wake);
 
         assert_eq!(pair.mesh.opinion(&other), expected);
-        pair.input(MeshInput::Beacon {
-            node: other,
-            counter: 8,
-            pulled_from: Some(peer),
-        });
-        assert_eq!(pair.mesh.opinion(&other), expected, "that may be older");
+        for (counter, pulled_from) in [(8, Some(peer)), (9, None)] {
+            pair.input(MeshInput::Beacon {
+                node: other,
+                counter,
+                pulled_from,
+            });
+            assert_eq!(pair.mesh.opinion(&other), expected, "that may be older");
+        }
         let asks = pair.run_ms(1_000).into_iter().any(
             |it| matches!(it, MeshOutput::Send { to, bytes, .. } if to == peer && bytes == Message::AskView.encode()),
         );

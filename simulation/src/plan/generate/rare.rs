@@ -115,8 +115,8 @@ fn two_cuts(dice: &mut Rng, plan: &mut Plan, honest: &[usize]) {
     }
 }
 
-/// A machine hears nothing while more is said than fits into one message: long values, as many would take minutes of
-/// processor time to judge.
+/// A machine hears nothing while more is said than fits into one message: few long values that are no config, as all
+/// others would take minutes of processor time.
 fn feast(dice: &mut Rng, plan: &mut Plan, honest: &[usize]) {
     let at = moment(dice, plan, 30_000);
     let hungry = *dice.choose(honest);
@@ -133,9 +133,9 @@ fn feast(dice: &mut Rng, plan: &mut Plan, honest: &[usize]) {
     let node = *dice.choose(&others);
     for n in 0..dice.range(8..14) {
         let what = Act::Bulk {
-            prefix: format!("on/all/params/feast{n}-"),
-            count: 40,
-            value: Value::text("x".repeat(1_000)),
+            prefix: format!("nowhere/feast{n}-"),
+            count: 4,
+            value: Value::text("x".repeat(10_000)),
         };
         say(plan, at + 1_000 + n * 1_000, 0, node, what);
     }
