@@ -8,7 +8,7 @@ use lab_crdt_model::Value;
 
 use super::Choose;
 use crate::plan::{
-    Act, Action, DiskFault, Family, Fault, NetworkFault, Plan, ProcessFault, Right, Scope, Trouble,
+    Act, Action, Family, Fault, NetworkFault, Plan, ProcessFault, Right, Scope, Trouble,
 };
 use crate::seed::Rng;
 
@@ -17,7 +17,7 @@ const NARROW: u8 = 9;
 /// Someone whose key is cut at two places.
 const TWICE_CUT: u8 = 10;
 
-/// Adds it, all during chaos. Machines out of `rotten` alone have disks that break promises.
+/// Adds it, all during chaos. Nobody speaks at machines out of `rotten`.
 pub(super) fn add(dice: &mut Rng, plan: &mut Plan, rotten: &BTreeSet<usize>) {
     let honest: Vec<usize> = (0..plan.options.nodes)
         .filter(|n| !rotten.contains(n))
@@ -36,11 +36,6 @@ pub(super) fn add(dice: &mut Rng, plan: &mut Plan, rotten: &BTreeSet<usize>) {
     }
     if plan.options.families.contains(&Family::Crash) && dice.chance(500) {
         shut_down(dice, plan);
-    }
-    if plan.options.families.contains(&Family::DiskLie) && !rotten.is_empty() && dice.chance(700) {
-        let all: Vec<usize> = rotten.iter().copied().collect();
-        let node = *dice.choose(&all);
-        damaged_start(dice, plan, node);
     }
 }
 
@@ -150,30 +145,4 @@ fn shut_down(dice: &mut Rng, plan: &mut Plan) {
         nodes: vec![dice.below(plan.options.nodes as u64) as usize],
         what: Trouble::Process(ProcessFault::ShutDown),
     });
-}
-
-/// Damage to a disk shows at the next start only: one that is off rots or goes back in time, and starts.
-fn damaged_start(dice: &mut Rng, plan: &mut Plan, node: usize) {
-    let at = moment(dice, plan, 12_000).max(plan.phases.chaos_at() + 10_000);
-    let mut fault = |at_ms, for_ms, what| {
-        plan.faults.push(Fault {
-            at_ms,
-            plus_us: 0,
-            for_ms,
-            nodes: vec![node],
-            what,
-        });
-    };
-    let name = || "before".to_owned();
-    let damage = if dice.chance(500) {
-        let snapshot = DiskFault::Snapshot { name: name() };
-        fault(at - dice.range(3_000..9_000), 0, Trouble::Disk(snapshot));
-        DiskFault::Rollback { to: name() }
-    } else {
-        DiskFault::BitFlips {
-            count: dice.range(1..20) as u32,
-        }
-    };
-    fault(at, 4_000, Trouble::Process(ProcessFault::Kill));
-    fault(at + 1_000, 0, Trouble::Disk(damage));
 }
