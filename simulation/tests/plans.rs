@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use lab_agent_core::ViewMask;
 use lab_crdt_model::view::MemberState;
-use lab_simulation::World;
 use lab_simulation::plan::{
     Act, Action, Answer, Judges, Plan, Profile, Violation, generate, regressions, run_with,
 };
+use lab_simulation::{World, adversary};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("seeds")
@@ -71,7 +71,9 @@ impl Judges for Basics {
 
     fn end(&mut self, world: &mut World) {
         // Who was sent away hears nothing more, and need not be equal.
-        let up: Vec<usize> = (0..world.len()).filter(|n| world.is_up(*n)).collect();
+        let up: Vec<usize> = (0..world.len())
+            .filter(|n| world.is_up(*n) && !world.is_corrupt(*n))
+            .collect();
         let mask = ViewMask {
             roster: true,
             ..ViewMask::default()
@@ -111,7 +113,7 @@ fn every_plan_that_is_kept_holds() {
     for (name, text) in files() {
         let plan = read(&name, &text);
         let mut judges = (plan.panel(), Basics::default());
-        let outcome = run_with(&plan, &mut judges, &mut (), &mut []);
+        let outcome = run_with(&plan, &mut judges, &mut (), &mut adversary::all());
         assert_eq!(outcome.violations, [], "{name}");
     }
 }

@@ -25,6 +25,9 @@ const HEALTH_MAX: u64 = 8;
 const DIAL_DOUBT_MS: u64 = 5_000;
 /// How long after a pause failed dials are no ground for suspicion, milliseconds.
 const PAUSE_DOUBT_MS: u64 = 10_000;
+/// After a longer pause nothing that was heard before it says who lives now, milliseconds: peers gave our links up,
+/// and with them what they had to tell.
+const PAUSE_FORGET_MS: u64 = 10_000;
 /// We refute at most this often, milliseconds.
 const REFUTE_MS: u64 = 300;
 /// Confirmations that are told apart; further ones change nothing.
@@ -83,6 +86,8 @@ pub(crate) struct Liveness {
     push_seq: u64,
     refuted: Option<Mono>,
     paused: Option<Mono>,
+    /// Whether the last pause was so long that we missed what peers told.
+    is_pause_long: bool,
     rng: ChaCha12Rng,
     out: Vec<LiveOut>,
 }
@@ -99,6 +104,7 @@ impl Liveness {
             push_seq,
             refuted: None,
             paused: None,
+            is_pause_long: false,
             rng,
             out: Vec::new(),
         }
@@ -150,11 +156,18 @@ impl Liveness {
         self.hear(node, now);
     }
 
-    pub(crate) fn link_down(&mut self, node: &NodeId) {
-        // While a link was up, only the link was told when its peer was heard.
-        if let Some(watch) = self.watches.remove(node) {
-            self.roster.hear(node, watch.heard);
+    /// Whether we know nothing of the peer any more: a link that a pause outlived may have ended at any time in it.
+    pub(crate) fn link_down(&mut self, node: &NodeId, now: Mono) -> bool {
+        let Some(watch) = self.watches.remove(node) else {
+            return false;
+        };
+        if self.is_forgetful(now) && self.opinion(node) == Opinion::Alive {
+            self.forget(*node, now);
+            return true;
         }
+        // While a link was up, only the link was told when its peer was heard.
+        self.roster.hear(node, watch.heard);
+        false
     }
 
     /// Anything arrived from a linked peer.
@@ -185,16 +198,42 @@ impl Liveness {
         }
     }
 
-    /// A beacon of `node` that is newer than any before, as far as the replica knows.
-    pub(crate) fn beacon(&mut self, node: NodeId, counter: u64, now: Mono) {
-        if self
-            .roster
-            .counter(&node)
-            .is_some_and(|known| counter > known)
-        {
-            self.roster.set_counter(&node, counter);
-            self.hear(node, now);
+    /// A beacon of `node` that is newer than any before, as far as the replica knows. One that was pushed says that
+    /// it lives. One that was pulled, or waited for us while we were paused, may be older than its silence: of one
+    /// held for down it says that it lived for longer than we know. Whether we know nothing of it now.
+    pub(crate) fn beacon(
+        &mut self,
+        node: NodeId,
+        counter: u64,
+        is_pulled: bool,
+        now: Mono,
+    ) -> bool {
+        if self.roster.counter(&node).is_none_or(|it| counter <= it) {
+            return false;
         }
+        self.roster.set_counter(&node, counter);
+        let opinion = self.opinion(&node);
+        let is_doubtful = matches!(opinion, Opinion::Unknown | Opinion::Down);
+        if !(is_doubtful && (is_pulled || self.is_forgetful(now))) {
+            self.hear(node, now);
+            return false;
+        }
+        sometimes!(
+            opinion == Opinion::Down,
+            "an old beacon came of one who was held for dead"
+        );
+        self.forget(node, now);
+        true
+    }
+
+    fn forget(&mut self, node: NodeId, now: Mono) {
+        self.roster.forget_heard(&node);
+        self.change(node, Opinion::Unknown, now);
+    }
+
+    fn is_forgetful(&self, now: Mono) -> bool {
+        let is_lately = |at| now.ms_since(at) < PAUSE_DOUBT_MS;
+        self.is_pause_long && self.paused.is_some_and(is_lately)
     }
 
     fn hear(&mut self, node: NodeId, now: Mono) {
@@ -394,9 +433,24 @@ impl Liveness {
     }
 
     /// Timers were late by `gap_ms`: we were paused or starved, and what we missed proves nothing.
-    pub(crate) fn late(&mut self, gap_ms: u64, config: &Config, now: Mono) {
+    /// Whether there is anyone now of whom we know nothing.
+    pub(crate) fn late(&mut self, gap_ms: u64, config: &Config, now: Mono) -> bool {
         self.health = (self.health + 1).min(HEALTH_MAX);
+        self.is_pause_long = gap_ms >= PAUSE_FORGET_MS || self.is_forgetful(now);
         self.paused = Some(now);
+        if gap_ms >= PAUSE_FORGET_MS {
+            let is_lost = |it: &&NodeId| {
+                self.opinion(it) == Opinion::Alive && !self.watches.contains_key(*it)
+            };
+            let lost: Vec<NodeId> = self.roster.nodes().filter(is_lost).copied().collect();
+            sometimes!(
+                !lost.is_empty(),
+                "a long pause left members of whom nothing is known"
+            );
+            for node in lost {
+                self.forget(node, now);
+            }
+        }
         for watch in self.watches.values_mut() {
             watch.ping = None;
             watch.next = now.plus_ms(jitter(&mut self.rng, config.ping_ms / 2, 90));
@@ -408,6 +462,7 @@ impl Liveness {
                 .plus_ms(gap_ms)
                 .max(now.plus_ms(config.suspicion_min_ms));
         }
+        self.roster.count(Opinion::Unknown) > 0
     }
 
     pub(crate) fn deadline(&self) -> Option<Mono> {

@@ -119,6 +119,8 @@ pub enum MeshInput {
         node: NodeId,
         /// Counts up with each beacon of that node.
         counter: u64,
+        /// From whom it was pulled: then it may be old. None if it was pushed.
+        pulled_from: Option<NodeId>,
     },
     /// Someone was found on the local network.
     Found {
@@ -247,6 +249,8 @@ pub struct Mesh {
     visits: BTreeSet<NodeId>,
     unsent: VecDeque<Content>,
     view_at: Option<Mono>,
+    /// Whom to ask next, rather than anyone.
+    view_from: Option<NodeId>,
     view_tries: u32,
     rng: ChaCha12Rng,
     gossip: Gossip,
@@ -302,6 +306,7 @@ impl Mesh {
             visits: BTreeSet::new(),
             unsent: VecDeque::new(),
             view_at: None,
+            view_from: None,
             view_tries: 0,
             rng,
             gossip,
@@ -324,7 +329,9 @@ impl Mesh {
             let gap_ms = now.ms_since(due.at);
             if gap_ms > self.config.late_ms {
                 reached!("a timer was late");
-                self.live.late(gap_ms, &self.config, now);
+                if self.live.late(gap_ms, &self.config, now) {
+                    self.ask_soon(now);
+                }
             }
         }
         self.take_in(input, now);
@@ -345,6 +352,24 @@ impl Mesh {
             at: it.at.max(now),
             ..it
         });
+    }
+
+    /// If a beacon leaves us without an opinion, the peer that had it is asked for its own, and whoever dials everyone
+    /// looks for itself.
+    fn beacon(&mut self, node: NodeId, counter: u64, pulled_from: Option<NodeId>, now: Mono) {
+        let is_pulled = pulled_from.is_some();
+        if self.live.beacon(node, counter, is_pulled, now) {
+            self.session.reset(&node);
+            self.view_from = pulled_from.or(self.view_from);
+            self.view_tries = 0;
+            self.ask_soon(now);
+        }
+    }
+
+    /// One question for all of whom we cease to know anything at about the same time.
+    fn ask_soon(&mut self, now: Mono) {
+        let soon = now.plus_ms(below(&mut self.rng, VIEW_MS_MIN));
+        self.view_at = Some(self.view_at.map_or(soon, |at| at.min(soon)));
     }
 
     fn doubt(&mut self, now: Mono) {
@@ -464,7 +489,11 @@ impl Mesh {
                     now,
                 );
             }
-            MeshInput::Beacon { node, counter } => self.live.beacon(node, counter, now),
+            MeshInput::Beacon {
+                node,
+                counter,
+                pulled_from,
+            } => self.beacon(node, counter, pulled_from, now),
             MeshInput::Found { peer, addresses } => {
                 if self.is_member(&peer) && self.found.get(&peer) != Some(&addresses) {
                     self.found.insert(peer, addresses);
@@ -606,8 +635,7 @@ impl Mesh {
             self.gossip.join(peer, true, now);
         }
         if self.live.roster.count(Opinion::Unknown) > 0 {
-            let soon = now.plus_ms(below(&mut self.rng, VIEW_MS_MIN));
-            self.view_at = Some(self.view_at.map_or(soon, |at| at.min(soon)));
+            self.ask_soon(now);
         }
     }
 
@@ -618,16 +646,18 @@ impl Mesh {
         let was_neighbour = self.gossip.neighbours().contains(&peer);
         self.session
             .link_down(peer, now.ms_since(link.up_at), &self.config, now);
-        self.forget_link(peer);
+        self.forget_link(peer, now);
         // A dial that fails is how a crash is told from a mere loss of the link.
         if was_neighbour && !self.is_stopping {
             self.session.want(peer, None, true, now);
         }
     }
 
-    fn forget_link(&mut self, peer: NodeId) {
+    fn forget_link(&mut self, peer: NodeId, now: Mono) {
         self.sync.link_down(&peer);
-        self.live.link_down(&peer);
+        if self.live.link_down(&peer, now) {
+            self.ask_soon(now);
+        }
         self.gossip.disconnected(peer);
         self.visits.remove(&peer);
     }
@@ -636,7 +666,7 @@ impl Mesh {
         if let Some(link) = self.links.remove(&peer) {
             self.session
                 .link_down(peer, now.ms_since(link.up_at), &self.config, now);
-            self.forget_link(peer);
+            self.forget_link(peer, now);
             self.outbox.push_back(MeshOutput::Hangup { peer, why });
         }
     }
@@ -1011,12 +1041,12 @@ impl Mesh {
         self.view_tries += 1;
         self.view_at = Some(now.plus_ms(jitter(&mut self.rng, ms, 30)));
         let at = below(&mut self.rng, self.links.len() as u64);
-        let peer = self
-            .links
-            .keys()
-            .nth(usize::try_from(at).unwrap_or(0))
-            .copied();
-        if let Some(peer) = peer {
+        let anyone = self.links.keys().nth(usize::try_from(at).unwrap_or(0));
+        let named = self
+            .view_from
+            .take()
+            .filter(|it| self.links.contains_key(it));
+        if let Some(peer) = named.or(anyone.copied()) {
             self.send(peer, &Message::AskView);
         }
     }

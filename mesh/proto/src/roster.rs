@@ -250,6 +250,13 @@ impl Roster {
         }
     }
 
+    /// As if it had never been heard.
+    pub(crate) fn forget_heard(&mut self, node: &NodeId) {
+        if let Some(fact) = self.fact_mut(node) {
+            fact.heard = 0;
+        }
+    }
+
     /// Newest known beacon.
     pub(crate) fn counter(&self, node: &NodeId) -> Option<u64> {
         let counter = self.fact(node)?.counter;

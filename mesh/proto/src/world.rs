@@ -960,6 +960,7 @@ impl World {
             return;
         };
         let mut beacons = Vec::new();
+        let pulled_from = from.filter(|_| matches!(say, Say::Take { .. }));
         match &say {
             Say::Take { statements, .. } => {
                 statements
@@ -1034,6 +1035,7 @@ impl World {
             let input = MeshInput::Beacon {
                 node: id(k as usize),
                 counter,
+                pulled_from,
             };
             self.nodes[node].mesh.handle(clock(self.now), input);
         }

@@ -10,6 +10,7 @@ use super::args::{StoreWord, WorldArgs};
 use super::exit::Failure;
 use super::progress::Reach;
 use super::scribe::Scribe;
+use crate::adversary;
 use crate::duration::words;
 use crate::network;
 use crate::plan::{self, Judges, Outcome, Plan, Profile, Store, Trouble, generate_sized};
@@ -138,7 +139,7 @@ pub(crate) fn run(
     };
     let (mut judges, oracle_count) = judges(&plan);
     let mut scribe = Scribe::new(&plan, how.is_traced, how.dump, tick);
-    let outcome = plan::run_with(&plan, judges.as_mut(), &mut scribe, &mut []);
+    let outcome = plan::run_with(&plan, judges.as_mut(), &mut scribe, &mut adversary::all());
     let base_ms = scribe.base_ms();
     let (mut timeline, dump) = scribe.done();
     let report = report(&plan, &outcome, base_ms, oracle_count);
@@ -255,7 +256,10 @@ pub(super) fn first_word(what: &impl std::fmt::Debug) -> String {
 /// A shorter plan that fails the same oracle, or an error if the plan does not fail.
 pub(crate) fn shrink(text: &str, is_over: &mut dyn FnMut() -> bool) -> Result<Plan, Failure> {
     let plan = plan_of(Source::Text(text), &WorldArgs::default())?;
-    let run = |plan: &Plan| plan::run_with(plan, judges(plan).0.as_mut(), &mut (), &mut []);
+    let run = |plan: &Plan| {
+        let (mut judges, _) = judges(plan);
+        plan::run_with(plan, judges.as_mut(), &mut (), &mut adversary::all())
+    };
     let outcome = run(&plan);
     let Some(oracle) = outcome.violations.first().map(|v| v.oracle) else {
         return Err(Failure::usage(
@@ -336,6 +340,32 @@ mod tests {
         let ran = run(Source::Seed(7), &small(), how, &mut |_| {}).expect("it runs");
         assert!(ran.timeline.end_ms <= 9_000, "{}", ran.timeline.end_ms);
         assert!(ran.dump.is_some_and(|d| d.contains("\"members\"")));
+    }
+
+    #[test]
+    fn adversaries_play_their_part() {
+        let mut plan = generate_sized(7, Profile::Homelab, 3);
+        plan.faults.clear();
+        plan.phases.core.clear();
+        plan.actions = vec![plan::Action {
+            at_ms: 6_000,
+            who: 0,
+            node: 2,
+            what: plan::Act::Adversary {
+                name: "liar".to_owned(),
+                with: 0,
+            },
+        }];
+        let how = How {
+            until_ms: Some(9_000),
+            is_traced: true,
+            dump: None,
+        };
+        let text = plan.write();
+        let ran = run(Source::Text(&text), &WorldArgs::default(), how, &mut |_| {});
+        let told = ran.expect("it runs").timeline.text();
+        assert!(told.contains("adversary"), "{told}");
+        assert!(!told.contains("not tried"), "{told}");
     }
 
     #[test]

@@ -521,14 +521,14 @@ pub(super) fn read_at_write(seed: u64) -> Plan {
     )
 }
 
-/// A machine reports something while nobody hears it.
+/// A machine reports something that only one of the others hears. Who has no neighbour at all keeps what it has to say.
 pub(super) fn unheard_report(seed: u64) -> Plan {
     let mut plan = calm(seed, 4, 60_000);
     plan.phases.heal_ms = 130_000;
     with(
         plan,
         vec![at(20_000, 0, 3, set(1))],
-        vec![alone(10_000, 45_000, 3)],
+        vec![parted(10_000, 45_000, &[2, 3])],
     )
 }
 

@@ -42,6 +42,11 @@ impl Oracle for Livelock {
     fn sample(&mut self, seen: &mut dyn Seen) -> Verdict {
         let now = seen.now();
         for node in 0..seen.count() {
+            // What a machine of an adversary sends is its own affair.
+            if !seen.is_up(node) {
+                self.windows.remove(&node);
+                continue;
+            }
             let (counters, digests) = (seen.counters(node), seen.digests(node));
             let window = self.windows.entry(node).or_insert_with(|| Window {
                 from: now,
@@ -91,7 +96,12 @@ mod tests {
     use crate::oracle::fake::Fake;
 
     fn work(steps: u64, pulls: u64, has_news: bool) -> Verdict {
+        works(true, steps, pulls, has_news)
+    }
+
+    fn works(is_up: bool, steps: u64, pulls: u64, has_news: bool) -> Verdict {
         let mut fake = Fake::new(1);
+        fake.node(0).is_up = is_up;
         let mut oracle = Livelock::new(&Limits::default());
         for n in 0..130u8 {
             fake.pass_ms(1_000);
@@ -111,5 +121,6 @@ mod tests {
         assert!(work(2_500, 5, true).is_err());
         assert!(work(500, 50, false).is_err());
         assert!(work(500, 50, true).is_ok());
+        assert!(works(false, 2_500, 50, false).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod guest;
+mod rare;
 mod trouble;
 
 use std::collections::BTreeSet;
@@ -68,8 +69,8 @@ pub fn generate_sized(seed: u64, profile: Profile, nodes: usize) -> Plan {
     let (actions, decommissioned) = crowd.play();
     plan.actions = actions;
     guest::add(&mut rng(seed, "plan guests", 0), &mut plan, &rotten);
-    plan.sort();
     trouble::add_dangerous(&mut rng(seed, "plan biases", 0), &mut plan);
+    rare::add(&mut rng(seed, "plan rarities", 0), &mut plan, &rotten);
     plan.phases.core = core(&mut dice, nodes, &rotten, &decommissioned);
     plan.sort();
     plan.limits.is_loss_expected = loss_is_possible(&plan);

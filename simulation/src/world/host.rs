@@ -23,6 +23,8 @@ const EVENTS_MAX: usize = 10_000;
 pub enum ProcessFault {
     /// The power goes away.
     Kill,
+    /// The machine is shut down: its agent says goodbye, and everything is written.
+    ShutDown,
     /// The process is killed while the machine runs on: what it wrote is written. It is started again.
     Crash {
         /// After so long, milliseconds.

@@ -68,6 +68,22 @@ impl World {
         }
     }
 
+    /// A machine is shut down: its agent says goodbye and has the time to write, then it is off.
+    pub fn shut_down(&mut self, node: usize) {
+        if self.hosts[node].is_paused() {
+            return self.kill(node);
+        }
+        let now = self.hosts[node].clock.now(self.now);
+        if let Some(agent) = self.hosts[node].agent.as_mut() {
+            agent.stop(now);
+            self.drain(node);
+        }
+        if self.hosts[node].is_up() {
+            self.end(node);
+            self.hosts[node].store.settle();
+        }
+    }
+
     /// The process of a machine is killed: what it gave to the machine is written, peers notice nothing at first.
     pub fn crash(&mut self, node: usize) {
         if self.hosts[node].is_up() {
@@ -151,6 +167,7 @@ impl World {
         };
         match fault {
             ProcessFault::Kill => self.kill(node),
+            ProcessFault::ShutDown => self.shut_down(node),
             ProcessFault::Start => self.start(node),
             ProcessFault::Crash { after_ms } => {
                 self.crash(node);

@@ -123,13 +123,10 @@ impl World {
 
     /// What `a` thinks of `b`.
     pub fn opinion(&mut self, a: usize, b: usize) -> Option<Liveness> {
-        let id = self.id(b);
-        let mask = ViewMask {
-            reports: true,
-            ..ViewMask::default()
-        };
-        let view = self.agent_view(a, mask)?;
-        view.peers.iter().find(|p| p.node == id).map(|p| p.liveness)
+        let (id, host) = (self.id(b), &self.hosts[a]);
+        let agent = host.agent.as_ref().filter(|_| !host.is_paused())?;
+        let peers = agent.peers();
+        peers.iter().find(|p| p.node == id).map(|p| p.liveness)
     }
 
     /// How many links a node's driver holds.

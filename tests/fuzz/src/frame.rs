@@ -74,6 +74,7 @@ pub fn frame(data: &[u8]) {
             14 => MeshInput::Beacon {
                 node: peer,
                 counter: u64::from(*argument),
+                pulled_from: (*argument % 2 == 1).then_some(peer),
             },
             _ => {
                 now.mono = now.mono.plus_ms(u64::from(*argument) * 40);

@@ -87,7 +87,7 @@ impl Agent {
             }
             MeshOutput::Deliver { from, payload } => match payload.split_first() {
                 Some((&PUSH_STATEMENT, _)) => self.take_statement(&payload.slice(1..), from),
-                Some((&PUSH_REGISTER, _)) => self.take_register(&payload.slice(1..), from),
+                Some((&PUSH_REGISTER, _)) => self.take_register(&payload.slice(1..), from, true),
                 _ => {}
             },
             MeshOutput::SyncOpen { peer } => {
@@ -144,7 +144,7 @@ impl Agent {
             m.replica.log.authority();
         }
         for register in answer.registers.iter().filter(|_| !mutant!("M61")) {
-            self.take_register(register, from);
+            self.take_register(register, from, false);
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -177,7 +177,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId) {
+    pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId, is_pushed: bool) {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
@@ -196,8 +196,12 @@ impl Agent {
             return;
         }
         if section == Section::Beacon {
-            m.mesh
-                .handle(self.now, MeshInput::Beacon { node, counter: seq });
+            let input = MeshInput::Beacon {
+                node,
+                counter: seq,
+                pulled_from: (!is_pushed).then_some(from),
+            };
+            m.mesh.handle(self.now, input);
             if taken.has_new_addresses {
                 m.mesh.handle(self.now, MeshInput::Addresses { node });
             }

@@ -704,6 +704,75 @@ fn a_node_that_was_paused_accuses_nobody_on_waking() {
     assert!(pair.mesh.counts().health > 0);
 }
 
+/// A machine that was paused for long pulled what a peer had said before it died, and took the dead for alive.
+#[test]
+fn an_old_beacon_brings_no_dead_node_back_to_life() {
+    for (is_pulled, expected) in [(true, Opinion::Unknown), (false, Opinion::Alive)] {
+        let mut pair = Pair::new();
+        let (peer, dead) = (pair.peer, id(2));
+        pair.input(MeshInput::Roster {
+            members: Arc::new([peer, dead].into()),
+        });
+        pair.input(MeshInput::DialFailed {
+            peer: dead,
+            why: "test".to_owned(),
+        });
+        assert_eq!(pair.mesh.opinion(&dead), Opinion::Down);
+
+        let out = pair.input(MeshInput::Beacon {
+            node: dead,
+            counter: 7,
+            pulled_from: is_pulled.then_some(peer),
+        });
+
+        assert!(
+            out.contains(&MeshOutput::Liveness {
+                node: dead,
+                state: expected
+            }),
+            "{out:?}"
+        );
+        let asks = pair.run_ms(1_000).into_iter().any(
+            |it| matches!(it, MeshOutput::Send { to, bytes, .. } if to == peer && bytes == Message::AskView.encode()),
+        );
+        assert_eq!(asks, is_pulled);
+    }
+}
+
+/// Of nine, those who are no neighbours are not dialled after a pause: one that died meanwhile stayed alive for minutes.
+#[test]
+fn after_a_long_pause_a_peer_is_asked_who_lives() {
+    for (pause_ms, expected) in [(5_000, Opinion::Alive), (60_000, Opinion::Unknown)] {
+        let mut pair = Pair::new();
+        let (peer, other) = (pair.peer, id(2));
+        pair.input(MeshInput::Roster {
+            members: Arc::new([peer, other].into()),
+        });
+        pair.input(MeshInput::Beacon {
+            node: other,
+            counter: 7,
+            pulled_from: None,
+        });
+        pair.now.mono = pair.now.mono.plus_ms(pause_ms);
+
+        pair.input(MeshInput::Wake);
+
+        assert_eq!(pair.mesh.opinion(&other), expected);
+        for (counter, pulled_from) in [(8, Some(peer)), (9, None)] {
+            pair.input(MeshInput::Beacon {
+                node: other,
+                counter,
+                pulled_from,
+            });
+            assert_eq!(pair.mesh.opinion(&other), expected, "that may be older");
+        }
+        let asks = pair.run_ms(1_000).into_iter().any(
+            |it| matches!(it, MeshOutput::Send { to, bytes, .. } if to == peer && bytes == Message::AskView.encode()),
+        );
+        assert_eq!(asks, expected == Opinion::Unknown);
+    }
+}
+
 #[test]
 fn a_suspected_node_is_asked_to_refute_but_not_for_every_word() {
     let mut pair = Pair::new();

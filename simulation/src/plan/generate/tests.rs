@@ -135,3 +135,21 @@ fn dangerous_moments_come_with_what_makes_them_dangerous() {
     }
     assert!(hits > 20, "{hits}");
 }
+
+#[test]
+fn what_hardly_comes_by_chance_comes_in_a_few_plans() {
+    let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
+    for plan in homelabs() {
+        let text = plan.write();
+        for word in ["narrow", "twice-cut", "feast1-", "ShutDown"] {
+            *hits.entry(word).or_default() += usize::from(text.contains(word));
+        }
+        let last = plan.phases.core_at();
+        assert!(plan.actions.iter().all(|a| a.at_ms < last + 5_000));
+    }
+    assert_eq!(hits.len(), 4);
+    assert!(
+        hits.values().all(|n| (5..100).contains(n)),
+        "plans of 300: {hits:?}"
+    );
+}

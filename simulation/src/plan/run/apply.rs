@@ -41,7 +41,7 @@ pub(super) fn end(world: &mut World, fault: &Fault, place: Place<'_>) {
             Trouble::Network(_) => {}
             Trouble::Disk(_) => world.apply_disk(node, &DiskFault::Heal),
             Trouble::Clock(_) => world.apply_clock(node, &ClockFault::Right),
-            Trouble::Process(ProcessFault::Kill) => {
+            Trouble::Process(ProcessFault::Kill | ProcessFault::ShutDown) => {
                 world.apply_process(node, &ProcessFault::Start);
             }
             Trouble::Process(ProcessFault::Slow { .. }) => {
