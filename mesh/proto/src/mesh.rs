@@ -289,7 +289,7 @@ impl Mesh {
         );
         let sync = AntiEntropy::new(child());
         // Pushes of an earlier life of this node must not look like this one's: peers drop what they saw.
-        let live = Liveness::new(me, child(), now.wall.0 << 16);
+        let live = Liveness::new(me, child(), now.wall.0 << 16, now.mono);
         let session = Session::new(child(), now.mono);
         let rng = child();
         Self {
@@ -351,7 +351,7 @@ impl Mesh {
         if self.doubt_at.is_some_and(|at| at <= now) {
             self.doubt_at = Some(now.plus_ms(BLOCKED_DOUBT_MS));
             for peer in &self.blocked {
-                self.live.dial_failed(*peer, &self.config, now);
+                self.live.dial_failed(*peer, now, &self.config, now);
             }
         }
     }
@@ -425,10 +425,10 @@ impl Mesh {
             MeshInput::LinkUp { peer, address } => self.link_up(peer, address, now),
             MeshInput::LinkDown { peer, why: _ } => self.link_down(peer, now),
             MeshInput::DialFailed { peer, why: _ } => {
-                self.session.dial_failed(peer, &self.config, now);
+                let began = self.session.dial_failed(peer, &self.config, now);
                 self.visits.remove(&peer);
                 if !self.links.contains_key(&peer) && !self.blocked.contains(&peer) {
-                    self.live.dial_failed(peer, &self.config, now);
+                    self.live.dial_failed(peer, began, &self.config, now);
                     self.gossip.disconnected(peer);
                 }
             }
@@ -822,7 +822,7 @@ impl Mesh {
             return;
         }
         self.mind_links(now);
-        while let Some(peer) = self.session.next_dial(&self.config) {
+        while let Some(peer) = self.session.next_dial(&self.config, now) {
             let addresses = self.found.get(&peer).cloned().unwrap_or_default();
             self.outbox.push_back(MeshOutput::Dial { peer, addresses });
         }

@@ -121,15 +121,13 @@ impl World {
         true
     }
 
-    /// What `a` thinks of `b`.
-    pub fn opinion(&mut self, a: usize, b: usize) -> Option<Liveness> {
-        let id = self.id(b);
-        let mask = ViewMask {
-            reports: true,
-            ..ViewMask::default()
-        };
-        let view = self.agent_view(a, mask)?;
-        view.peers.iter().find(|p| p.node == id).map(|p| p.liveness)
+    /// What `a` thinks of `b`; `None` while `a` is down, paused or no member yet.
+    pub fn opinion(&self, a: usize, b: usize) -> Option<Liveness> {
+        let host = &self.hosts[a];
+        if host.is_paused() {
+            return None;
+        }
+        host.agent.as_ref()?.opinion(&self.id(b))
     }
 
     /// How many links a node's driver holds.
