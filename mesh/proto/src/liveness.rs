@@ -47,6 +47,8 @@ pub(crate) enum LiveOut {
     Push(Content),
     /// An opinion changed.
     Changed { node: NodeId, opinion: Opinion },
+    /// So many of whom nothing was known are alive, says a peer.
+    Learned { alive_count: usize },
     /// Someone suspects us.
     Refute,
 }
@@ -361,8 +363,12 @@ impl Liveness {
 
     /// What a peer thinks of all members. Believed only about those of whom we know nothing.
     pub(crate) fn view(&mut self, alive: &[u8], down: &[u8], now: Mono) {
-        for (node, opinion) in self.roster.news(alive, down) {
-            self.change(node, opinion, now);
+        let (alive_count, downs) = self.roster.learn(alive, down, now);
+        if alive_count > 0 {
+            self.out.push(LiveOut::Learned { alive_count });
+        }
+        for node in downs {
+            self.change(node, Opinion::Down, now);
         }
     }
 

@@ -189,6 +189,11 @@ pub enum MeshOutput {
         /// The new one.
         state: Opinion,
     },
+    /// A peer told that so many members of whom nothing was known are alive: said once, where there may be thousands.
+    Learned {
+        /// How many.
+        alive_count: usize,
+    },
     /// A live peer has stayed unequal longer than the bound. Said once until it is equal again.
     Diverged {
         /// Who.
@@ -897,22 +902,28 @@ impl Mesh {
                         if is_old && !self.gossip.neighbours().contains(&node) {
                             self.gossip.join(node, false, now);
                         }
-                        // Where one came back from, others may be. All see it at once: of all of them, a few look
-                        // after each that is still down.
-                        let (down, all) = (
-                            self.live.roster.count(Opinion::Down),
-                            self.live.roster.len(),
-                        );
-                        if below(&mut self.rng, all as u64) < 3 * down as u64 {
-                            self.session.hurry(&self.config, now);
-                        }
+                        self.look_after_others(1, now);
                     }
                     Opinion::Suspect | Opinion::Unknown => {}
                 }
             }
+            LiveOut::Learned { alive_count } => {
+                self.outbox.push_back(MeshOutput::Learned { alive_count });
+                self.look_after_others(alive_count, now);
+            }
             // Who stops is rightly believed gone.
             LiveOut::Refute if self.is_stopping => {}
             LiveOut::Refute => self.outbox.push_back(MeshOutput::RefuteSuspicion),
+        }
+    }
+
+    /// Where `count` came back from, others may be. All see it at once: of all of them, a few look after each that is
+    /// still down.
+    fn look_after_others(&mut self, count: usize, now: Mono) {
+        let roster = &self.live.roster;
+        let few = 3 * roster.count(Opinion::Down) * count;
+        if below(&mut self.rng, roster.len() as u64) < few as u64 {
+            self.session.hurry(&self.config, now);
         }
     }
 

@@ -1,4 +1,7 @@
 //! `lab-sim bench`: how fast the simulator is.
+//!
+//! Speed is virtual time by the time that this had a processor, so that what else the machine does counts little; real
+//! time stands beside it.
 
 use std::time::Duration;
 
@@ -18,7 +21,16 @@ const EDIT_EVERY_MS: u64 = 10_000;
 /// How long a fleet is given to get up before it counts as standing, milliseconds.
 const START_MS: u64 = 30_000;
 const HEAD: [&str; 11] = [
-    "nodes", "what", "disks", "form", "start", "virtual", "real", "speed", "node-s/s", "inputs/s",
+    "nodes",
+    "what",
+    "disks",
+    "form",
+    "start",
+    "virtual",
+    "real",
+    "processor",
+    "speed",
+    "node-s/s",
     "resident",
 ];
 
@@ -32,62 +44,74 @@ pub(super) const fn store(word: StoreWord) -> StoreKind {
     }
 }
 
+/// What some work took.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    real: Duration,
+    /// Of one processor.
+    busy: Duration,
+}
+
+fn took<T>(work: impl FnOnce() -> T) -> (T, Took) {
+    let before = busy();
+    let (out, real) = timed(work);
+    let busy = match (before, busy()) {
+        (Some(before), Some(after)) => after - before,
+        _ => real,
+    };
+    (out, Took { real, busy })
+}
+
 /// What one size gave.
 #[derive(Default)]
 struct Row {
     nodes: usize,
     what: String,
     disks: String,
-    formed: Option<Duration>,
-    started: Option<Duration>,
+    form: Option<Took>,
+    start: Option<Took>,
     virtual_ms: u64,
-    real: Duration,
+    took: Took,
     inputs: u64,
     memory_bytes: Option<usize>,
     objections: usize,
+    resident_kb: u64,
 }
 
 impl Row {
-    fn real_ms(&self) -> u64 {
-        (self.real.as_millis() as u64).max(1)
-    }
-
-    fn node_seconds(&self) -> u64 {
-        self.virtual_ms * self.nodes as u64 / self.real_ms()
-    }
-
-    /// Virtual time by real time, in tenths.
-    fn speed_tenths(&self) -> u64 {
-        self.virtual_ms * 10 / self.real_ms()
+    /// Per second of a processor.
+    fn rate(&self, count: u64) -> u64 {
+        count * 1_000 / (self.took.busy.as_millis() as u64).max(1)
     }
 
     fn cells(&self) -> Vec<String> {
-        let ms =
-            |it: Option<Duration>| it.map_or("-".to_owned(), |d| format!("{} ms", d.as_millis()));
-        let tenths = self.speed_tenths();
+        let ms = |took: Duration| format!("{} ms", took.as_millis());
+        let busy = |took: Option<Took>| took.map_or("-".to_owned(), |it| ms(it.busy));
+        let tenths = self.rate(self.virtual_ms) / 100;
         vec![
             self.nodes.to_string(),
             self.what.clone(),
             self.disks.clone(),
-            ms(self.formed),
-            ms(self.started),
+            busy(self.form),
+            busy(self.start),
             format!("{} s", self.virtual_ms / 1_000),
-            ms(Some(self.real)),
+            ms(self.took.real),
+            ms(self.took.busy),
             format!("{}.{}×", tenths / 10, tenths % 10),
-            short(self.node_seconds()),
-            short(self.inputs * 1_000 / self.real_ms()),
-            format!("{} MB", resident_kb() / 1_000),
+            short(self.rate(self.virtual_ms * self.nodes as u64) / 1_000),
+            format!("{} MB", self.resident_kb / 1_000),
         ]
     }
 
     fn document(&self) -> Json {
+        let ms = |took: Duration| took.as_millis() as u64;
+        let both = |took: Took| json!({ "real_ms": ms(took.real), "processor_ms": ms(took.busy) });
         json!({
-            "nodes": self.nodes, "what": self.what, "disks": self.disks,
-            "virtual_ms": self.virtual_ms, "real_ms": self.real_ms(),
-            "formed_ms": self.formed.map(|d| d.as_millis() as u64),
-            "started_ms": self.started.map(|d| d.as_millis() as u64),
-            "node_seconds_per_s": self.node_seconds(), "inputs_per_s": self.inputs * 1_000 / self.real_ms(),
-            "bytes_per_node": self.memory_bytes.map(|b| b / self.nodes), "resident_kb": resident_kb(),
+            "nodes": self.nodes, "what": self.what, "disks": self.disks, "virtual_ms": self.virtual_ms,
+            "form": self.form.map(both), "start": self.start.map(both), "run": both(self.took),
+            "node_seconds_per_s": self.rate(self.virtual_ms * self.nodes as u64) / 1_000,
+            "inputs_per_s": self.rate(self.inputs),
+            "bytes_per_node": self.memory_bytes.map(|b| b / self.nodes), "resident_kb": self.resident_kb,
             "objections": self.objections,
         })
     }
@@ -95,54 +119,54 @@ impl Row {
 
 /// Chaos under all oracles, then fleets at rest; tells the speed of each, and how busy the machine was meanwhile.
 pub(crate) fn bench(ui: &Ui, args: &BenchArgs) -> Result<Exit, Failure> {
-    let load = load();
+    let before = load();
     let mut rows = Vec::new();
     for nodes in args.chaos.iter().filter(|n| **n > 0) {
-        rows.push(chaos(ui, *nodes, args.seeds));
+        rows.push(chaos((*nodes).max(2), args.seeds));
     }
     for nodes in args.nodes.iter().filter(|n| **n > 0) {
         rows.push(rest(ui, *nodes, args));
     }
-    let documents: Vec<Json> = rows.iter().map(|(row, _)| row.document()).collect();
     if ui.is_json() {
-        ui.json(&documents)?;
+        ui.json(&rows.iter().map(Row::document).collect::<Vec<_>>())?;
     } else {
-        let cells: Vec<Vec<String>> = rows.into_iter().map(|(_, cells)| cells).collect();
+        let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
         ui.out(&table::render(&HEAD, &cells, |_, _, text| text.to_owned()));
+        let after = load();
         ui.out(&format!(
-            "load of the machine before {load}, after {}\n",
-            self::load()
+            "load of the machine: before {before}, after {after}\n"
         ));
     }
     Ok(Exit::Well)
 }
 
 /// Plans in which everything goes wrong, on real disks, under all oracles.
-fn chaos(ui: &Ui, nodes: usize, seeds: (u64, u64)) -> (Row, Vec<String>) {
+fn chaos(nodes: usize, seeds: (u64, u64)) -> Row {
     let mut row = Row {
         nodes,
         disks: "real".to_owned(),
         ..Row::default()
     };
-    let progress = Progress::new(ui);
-    for seed in seeds.0..seeds.1 {
-        let plan = generate_full(seed, Profile::Homelab, nodes.max(2));
-        let outcome = plan::run(&plan, &mut ());
-        row.virtual_ms += outcome.stats.virtual_ms;
-        row.inputs += outcome.stats.steps;
-        row.objections += outcome.violations.len();
-    }
-    row.real = progress.done();
+    let ((), took) = took(|| {
+        for seed in seeds.0..seeds.1 {
+            let plan = generate_full(seed, Profile::Homelab, nodes);
+            let outcome = plan::run(&plan, &mut ());
+            row.virtual_ms += outcome.stats.virtual_ms;
+            row.inputs += outcome.stats.steps;
+            row.objections += outcome.violations.len();
+        }
+    });
+    row.took = took;
+    row.resident_kb = resident_kb();
     row.what = format!(
         "chaos, seeds {}..{}, {} objections",
         seeds.0, seeds.1, row.objections
     );
-    let cells = row.cells();
-    (row, cells)
+    row
 }
 
 /// A fleet that starts, and then an edit every ten seconds.
-fn rest(ui: &Ui, nodes: usize, args: &BenchArgs) -> (Row, Vec<String>) {
+fn rest(ui: &Ui, nodes: usize, args: &BenchArgs) -> Row {
     let word = args.store.unwrap_or(if nodes > 200 {
         StoreWord::Lean
     } else {
@@ -152,39 +176,44 @@ fn rest(ui: &Ui, nodes: usize, args: &BenchArgs) -> (Row, Vec<String>) {
         store: store(word),
         ..Options::homelab(1)
     };
-    let (mut world, formed) = timed(|| World::form(options, nodes));
-    let ((), started) = timed(|| world.run_for(START_MS));
+    let (mut world, form) = took(|| World::form(options, nodes));
+    let ((), start) = took(|| world.run_for(START_MS));
+    let (before, begin) = (steps(&world), world.now_ms());
+    let ((), took) = took(|| go_on(ui, &mut world, args.for_ms));
+    Row {
+        nodes,
+        what: "rest, an edit every 10 s".to_owned(),
+        disks: format!("{word:?}").to_lowercase(),
+        form: Some(form),
+        start: Some(start),
+        virtual_ms: world.now_ms() - begin,
+        took,
+        inputs: steps(&world) - before,
+        memory_bytes: Some((0..world.len()).map(|n| world.memory(n)).sum()),
+        objections: 0,
+        resident_kb: resident_kb(),
+    }
+}
+
+fn go_on(ui: &Ui, world: &mut World, for_ms: u64) {
     let mut progress = Progress::new(ui);
     let admin = world.admin.clone();
-    let (before, start) = (steps(&world), world.now_ms());
-    while world.now_ms() - start < args.for_ms {
+    let (nodes, before, start) = (world.len(), steps(world), world.now_ms());
+    while world.now_ms() - start < for_ms {
         let at = world.now_ms() - start;
         if at % EDIT_EVERY_MS < SLICE_MS && at > SLICE_MS {
             let path = format!("on/role=nobody/params/b{}", at / EDIT_EVERY_MS);
-            let _reply = admin.set(&mut world, at as usize % nodes, &path, Value::Int(1));
+            let _reply = admin.set(world, at as usize % nodes, &path, Value::Int(1));
         }
         world.run_for(SLICE_MS);
         progress.tick(Reach {
             virtual_ms: world.now_ms() - start,
             nodes: nodes as u64,
-            events: steps(&world) - before,
+            events: steps(world) - before,
             violations: 0,
         });
     }
-    let row = Row {
-        nodes,
-        what: "rest, an edit every 10 s".to_owned(),
-        disks: format!("{word:?}").to_lowercase(),
-        formed: Some(formed),
-        started: Some(started),
-        virtual_ms: world.now_ms() - start,
-        real: progress.done(),
-        inputs: steps(&world) - before,
-        memory_bytes: Some((0..world.len()).map(|n| world.memory(n)).sum()),
-        objections: 0,
-    };
-    let cells = row.cells();
-    (row, cells)
+    progress.done();
 }
 
 fn steps(world: &World) -> u64 {
@@ -203,4 +232,11 @@ fn resident_kb() -> u64 {
     let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     line.and_then(|l| l.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
+}
+
+/// How long this thread had a processor; `None` where nobody says.
+fn busy() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let ns = text.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ns))
 }

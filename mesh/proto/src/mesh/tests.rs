@@ -322,11 +322,12 @@ fn who_starts_among_many_that_start_is_not_accused() {
         start_ms: 6_000,
     });
     world.run_ms(40_000);
+    // Who hears that it is suspected, refutes it.
     let doubts = world.seen.iter().filter(|it| {
-        let MeshOutput::Liveness { state, .. } = it.output else {
-            return false;
-        };
-        matches!(state, Opinion::Suspect | Opinion::Down)
+        matches!(
+            it.output,
+            MeshOutput::RefuteSuspicion | MeshOutput::Liveness { .. }
+        )
     });
     assert_eq!(doubts.count(), 0);
     assert!(measure::all_alive(&world));
