@@ -122,7 +122,7 @@ pub(crate) fn bench(ui: &Ui, args: &BenchArgs) -> Result<Exit, Failure> {
     let before = load();
     let mut rows = Vec::new();
     for nodes in args.chaos.iter().filter(|n| **n > 0) {
-        rows.push(chaos((*nodes).max(2), args.seeds));
+        rows.push(chaos(ui, (*nodes).max(2), args.seeds));
     }
     for nodes in args.nodes.iter().filter(|n| **n > 0) {
         rows.push(rest(ui, *nodes, args));
@@ -141,7 +141,7 @@ pub(crate) fn bench(ui: &Ui, args: &BenchArgs) -> Result<Exit, Failure> {
 }
 
 /// Plans in which everything goes wrong, on real disks, under all oracles.
-fn chaos(nodes: usize, seeds: (u64, u64)) -> Row {
+fn chaos(ui: &Ui, nodes: usize, seeds: (u64, u64)) -> Row {
     let mut row = Row {
         nodes,
         disks: "real".to_owned(),
@@ -153,6 +153,9 @@ fn chaos(nodes: usize, seeds: (u64, u64)) -> Row {
             let outcome = plan::run(&plan, &mut ());
             row.virtual_ms += outcome.stats.virtual_ms;
             row.inputs += outcome.stats.steps;
+            for violation in &outcome.violations {
+                ui.say(&format!("seed {seed}: {violation}"));
+            }
             row.objections += outcome.violations.len();
         }
     });
