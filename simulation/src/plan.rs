@@ -32,7 +32,7 @@ use crate::network;
 pub use action::{Act, Action, Lens, Right, Witnesses};
 pub use corpus::{Regression, name, regressions, repro};
 pub use fault::{ClockFault, DiskFault, Fault, NetworkFault, Paths, ProcessFault, Scope, Trouble};
-pub use generate::{generate, generate_sized};
+pub use generate::{generate, generate_full, generate_sized};
 pub use judge::{Adversary, Answer, Judges, Observer, Turn, Violation};
 pub use mutate::{mutate, splice};
 pub use recover::loss_is_possible;

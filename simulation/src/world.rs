@@ -27,6 +27,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use bytes::Bytes;
 use lab_agent_core::{Command, CommandId, Config, Input, Reply, StoreId};
+use lab_crdt_log::RootRecord;
 use lab_crdt_model::link::Channel;
 use lab_crdt_model::{MeshId, Mono, NodeId};
 
@@ -197,6 +198,8 @@ pub struct World {
     /// Everyone may link to everyone, members or not: a gate that was forgotten.
     pub is_gate_open: bool,
     root: Vec<u8>,
+    /// What it says.
+    record: RootRecord,
     /// Machines of adversaries.
     tampers: BTreeMap<u32, Box<dyn Tamper>>,
 }

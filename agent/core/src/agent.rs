@@ -48,8 +48,6 @@ const WANTED_MAX: usize = 64;
 /// Beacons of a mesh of this many nodes come at the configured rate; in larger ones, each node slows down.
 const BEACON_NODES: u64 = 12;
 const BEACON_MS_MAX: u64 = 3_600_000;
-/// Who said a beacon so shortly before it starts was hardly missed, milliseconds.
-const UNNOTICED_MS: u64 = 4_000;
 /// At most one beacon on demand (suspicion, new addresses) in this time.
 const BEACON_MS_MIN: u64 = 1_000;
 /// How far ahead of this node's clock a stamp may be that is handed on to the next author. Beyond it a clock is wrong
@@ -62,6 +60,8 @@ const NEWS_MS_MAX: u64 = 30_000;
 /// Most addresses that one dial tries.
 const DIAL_ADDRESSES_MAX: usize = 8;
 const QUEUED_COMMANDS_MAX: usize = 256;
+/// Places for outputs that are kept while there are none: opinions of all members may come at once.
+const OUTBOX_KEPT: usize = 64;
 
 /// When the agent wants to be woken, and what for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -290,18 +290,17 @@ impl Agent {
         let status = present::body(&replica, &me, Section::Status, &mut issues);
         reporter.remember(facts, status);
         let converge = Converge::new(meta, &mut reporter.status, now.mono);
-        // All at once, and every node would hear of every other in the same moment; and who was away so shortly that
-        // nobody noticed need not say anything out of turn. Who was missed all the same hears that from its peers.
+        // All at once, and every node would hear of every other in the same moment. Nobody waits for it: who was missed
+        // hears that from its first peers.
         let said = present::body::<Beacon>(&replica, &me, Section::Beacon, &mut issues);
-        let is_fresh = said.as_ref().is_some_and(|b| {
-            let age = now.wall.0.checked_sub(b.wall.0);
-            b.version == self.config.version && age.is_some_and(|ms| ms < UNNOTICED_MS)
-        });
+        let is_old_news = said
+            .as_ref()
+            .is_some_and(|b| b.version == self.config.version);
         // Others, and they are said at once.
         reporter.addresses = said.map(|b| b.addresses).unwrap_or_default();
         let spread = match replica.log.authority().roster.members.len() as u64 {
             0..=BEACON_NODES => 0,
-            nodes if is_fresh => beacon_period(self.config.beacon_ms, nodes),
+            nodes if is_old_news => beacon_period(self.config.beacon_ms, nodes),
             nodes => (nodes * NEWS_MS_PER_NODE).min(NEWS_MS_MAX),
         };
         let wait = self.rng.next_u64() % (spread + 1);
@@ -411,7 +410,11 @@ impl Agent {
 
     /// The next thing to carry out, in order.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outbox.pop_front()
+        let next = self.outbox.pop_front();
+        if next.is_none() && self.outbox.capacity() > OUTBOX_KEPT {
+            self.outbox.shrink_to(OUTBOX_KEPT);
+        }
+        next
     }
 
     /// When to call [`Agent::handle`] with [`Input::Wake`] if nothing else happens.

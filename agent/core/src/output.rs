@@ -151,6 +151,11 @@ pub enum Event {
         /// The new opinion.
         liveness: lab_crdt_model::view::Liveness,
     },
+    /// Of so many peers of whom nothing was known, another says that they are up.
+    PeersLearned {
+        /// How many.
+        alive_count: usize,
+    },
     /// A statement or register changed nothing.
     StatementRefused {
         /// Which, if readable.

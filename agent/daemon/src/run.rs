@@ -231,7 +231,9 @@ fn notice(event: &Event) -> Option<NoticeKind> {
             Some(NoticeKind::Intent)
         }
         Event::ReportArrived { .. } | Event::ConfigApplied { .. } => Some(NoticeKind::Reports),
-        Event::PeerChanged { .. } | Event::ReplicasDiverged { .. } => Some(NoticeKind::Peers),
+        Event::PeerChanged { .. } | Event::PeersLearned { .. } | Event::ReplicasDiverged { .. } => {
+            Some(NoticeKind::Peers)
+        }
         Event::JoinRefused { .. } | Event::StatementRefused { .. } | Event::StoreFailed { .. } => {
             None
         }
@@ -257,6 +259,9 @@ fn log(event: &Event) {
                 tracing::debug!(peer = %node.short(), ?liveness, "a peer changed");
             }
         },
+        Event::PeersLearned { alive_count } => {
+            tracing::info!(alive_count, "peers are alive, says another");
+        }
         Event::StatementRefused { id, why } => tracing::warn!(?id, why, "a statement was refused"),
         Event::ForkFound { author } => {
             tracing::warn!(author = %author.short(), "an author's chain has two branches");

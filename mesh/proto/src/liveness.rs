@@ -23,6 +23,8 @@ use crate::roster::Roster;
 const HEALTH_MAX: u64 = 8;
 /// A failed dial is no ground for suspicion if the node was heard this lately, milliseconds.
 const DIAL_DOUBT_MS: u64 = 5_000;
+/// How long after the start failed dials of those we never heard of say nothing: all may be starting, milliseconds.
+const START_DOUBT_MS: u64 = 30_000;
 /// How long after a pause failed dials are no ground for suspicion, milliseconds.
 const PAUSE_DOUBT_MS: u64 = 10_000;
 /// After a longer pause nothing that was heard before it says who lives now, milliseconds: peers gave our links up,
@@ -48,6 +50,8 @@ pub(crate) enum LiveOut {
     Push(Content),
     /// An opinion changed.
     Changed { node: NodeId, opinion: Opinion },
+    /// So many of whom nothing was known are alive, says a peer.
+    Learned { alive_count: usize },
     /// Someone suspects us.
     Refute,
 }
@@ -84,6 +88,7 @@ pub(crate) struct Liveness {
     health: u64,
     seq: u32,
     push_seq: u64,
+    started: Mono,
     refuted: Option<Mono>,
     paused: Option<Mono>,
     /// Whether the last pause was so long that we missed what peers told.
@@ -93,7 +98,7 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    pub(crate) fn new(me: NodeId, rng: ChaCha12Rng, push_seq: u64) -> Self {
+    pub(crate) fn new(me: NodeId, rng: ChaCha12Rng, push_seq: u64, now: Mono) -> Self {
         Self {
             me,
             roster: Roster::new(me),
@@ -102,6 +107,7 @@ impl Liveness {
             health: 0,
             seq: 0,
             push_seq,
+            started: now,
             refuted: None,
             paused: None,
             is_pause_long: false,
@@ -396,8 +402,12 @@ impl Liveness {
 
     /// What a peer thinks of all members. Believed only about those of whom we know nothing.
     pub(crate) fn view(&mut self, alive: &[u8], down: &[u8], now: Mono) {
-        for (node, opinion) in self.roster.news(alive, down) {
-            self.change(node, opinion, now);
+        let (alive_count, downs) = self.roster.learn(alive, down, now);
+        if alive_count > 0 {
+            self.out.push(LiveOut::Learned { alive_count });
+        }
+        for node in downs {
+            self.change(node, Opinion::Down, now);
         }
     }
 
@@ -410,25 +420,31 @@ impl Liveness {
         }
     }
 
-    /// A dial failed.
-    pub(crate) fn dial_failed(&mut self, node: NodeId, config: &Config, now: Mono) {
+    /// A dial that began at `began` failed.
+    pub(crate) fn dial_failed(&mut self, node: NodeId, began: Mono, config: &Config, now: Mono) {
         if self
             .paused
             .is_some_and(|at| now.ms_since(at) < PAUSE_DOUBT_MS)
         {
             return;
         }
+        let is_start = now.ms_since(self.started) < START_DOUBT_MS;
         match self.opinion(&node) {
+            Opinion::Unknown if is_start && self.roster.len() >= config.full_mesh_max => {
+                reached!("a dial failed while all may be starting");
+            }
             // Nobody has heard of it since we started: no news for the others.
             Opinion::Unknown => self.change(node, Opinion::Down, now),
-            Opinion::Alive
-                if self
-                    .heard(&node)
-                    .is_none_or(|at| now.ms_since(at) >= DIAL_DOUBT_MS) =>
-            {
-                self.suspect(node, config, now);
+            Opinion::Alive => {
+                // What was learned while the dial was under way is newer than what the dial says.
+                let seen = self.heard(&node).max(self.roster.since(&node));
+                let is_newer = seen.is_some_and(|at| at > began);
+                sometimes!(is_newer, "a dial failed to one who came up meanwhile");
+                if !is_newer && seen.is_none_or(|at| now.ms_since(at) >= DIAL_DOUBT_MS) {
+                    self.suspect(node, config, now);
+                }
             }
-            Opinion::Alive | Opinion::Suspect | Opinion::Down => {}
+            Opinion::Suspect | Opinion::Down => {}
         }
     }
 

@@ -191,6 +191,11 @@ pub enum MeshOutput {
         /// The new one.
         state: Opinion,
     },
+    /// A peer told that so many members of whom nothing was known are alive: said once, where there may be thousands.
+    Learned {
+        /// How many.
+        alive_count: usize,
+    },
     /// A live peer has stayed unequal longer than the bound. Said once until it is equal again.
     Diverged {
         /// Who.
@@ -293,7 +298,7 @@ impl Mesh {
         );
         let sync = AntiEntropy::new(child());
         // Pushes of an earlier life of this node must not look like this one's: peers drop what they saw.
-        let live = Liveness::new(me, child(), now.wall.0 << 16);
+        let live = Liveness::new(me, child(), now.wall.0 << 16, now.mono);
         let session = Session::new(child(), now.mono);
         let rng = child();
         Self {
@@ -376,7 +381,7 @@ impl Mesh {
         if self.doubt_at.is_some_and(|at| at <= now) {
             self.doubt_at = Some(now.plus_ms(BLOCKED_DOUBT_MS));
             for peer in &self.blocked {
-                self.live.dial_failed(*peer, &self.config, now);
+                self.live.dial_failed(*peer, now, &self.config, now);
             }
         }
     }
@@ -455,10 +460,10 @@ impl Mesh {
             MeshInput::LinkUp { peer, address } => self.link_up(peer, address, now),
             MeshInput::LinkDown { peer, why: _ } => self.link_down(peer, now),
             MeshInput::DialFailed { peer, why: _ } => {
-                self.session.dial_failed(peer, &self.config, now);
+                let began = self.session.dial_failed(peer, &self.config, now);
                 self.visits.remove(&peer);
                 if !self.links.contains_key(&peer) && !self.blocked.contains(&peer) {
-                    self.live.dial_failed(peer, &self.config, now);
+                    self.live.dial_failed(peer, began, &self.config, now);
                     self.gossip.disconnected(peer);
                 }
             }
@@ -857,7 +862,7 @@ impl Mesh {
             return;
         }
         self.mind_links(now);
-        while let Some(peer) = self.session.next_dial(&self.config) {
+        while let Some(peer) = self.session.next_dial(&self.config, now) {
             let addresses = self.found.get(&peer).cloned().unwrap_or_default();
             self.outbox.push_back(MeshOutput::Dial { peer, addresses });
         }
@@ -932,22 +937,28 @@ impl Mesh {
                         if is_old && !self.gossip.neighbours().contains(&node) {
                             self.gossip.join(node, false, now);
                         }
-                        // Where one came back from, others may be. All see it at once: of all of them, a few look
-                        // after each that is still down.
-                        let (down, all) = (
-                            self.live.roster.count(Opinion::Down),
-                            self.live.roster.len(),
-                        );
-                        if below(&mut self.rng, all as u64) < 3 * down as u64 {
-                            self.session.hurry(&self.config, now);
-                        }
+                        self.look_after_others(1, now);
                     }
                     Opinion::Suspect | Opinion::Unknown => {}
                 }
             }
+            LiveOut::Learned { alive_count } => {
+                self.outbox.push_back(MeshOutput::Learned { alive_count });
+                self.look_after_others(alive_count, now);
+            }
             // Who stops is rightly believed gone.
             LiveOut::Refute if self.is_stopping => {}
             LiveOut::Refute => self.outbox.push_back(MeshOutput::RefuteSuspicion),
+        }
+    }
+
+    /// Where `count` came back from, others may be. All see it at once: of all of them, a few look after each that is
+    /// still down.
+    fn look_after_others(&mut self, count: usize, now: Mono) {
+        let roster = &self.live.roster;
+        let few = 3 * roster.count(Opinion::Down) * count;
+        if below(&mut self.rng, roster.len() as u64) < few as u64 {
+            self.session.hurry(&self.config, now);
         }
     }
 

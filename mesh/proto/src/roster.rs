@@ -322,26 +322,30 @@ impl Roster {
         (alive, down)
     }
 
-    /// What another's bits say of members of which we know nothing at all.
-    pub(crate) fn news(&self, alive: &[u8], down: &[u8]) -> Vec<(NodeId, Opinion)> {
+    /// Takes another's word for who is alive among those of whom we know nothing at all: how many they are, and who it
+    /// says is down.
+    pub(crate) fn learn(&mut self, alive: &[u8], down: &[u8], now: Mono) -> (usize, Vec<NodeId>) {
         let is_set =
             |bits: &[u8], at: usize| bits.get(at / 8).is_some_and(|it| it >> (at % 8) & 1 == 1);
-        let mut facts = self.facts.iter();
-        let mut news = Vec::new();
+        let mut facts = self.facts.iter_mut();
+        let (mut alive_count, mut downs) = (0, Vec::new());
         for (at, node) in self.members.iter().enumerate() {
             if *node == self.me {
                 continue;
             }
-            let is_unknown = facts
-                .next()
-                .is_some_and(|it| it.state & 3 == 0 && it.heard == 0);
-            if is_unknown && is_set(alive, at) {
-                news.push((*node, Opinion::Alive));
-            } else if is_unknown && is_set(down, at) {
-                news.push((*node, Opinion::Down));
+            let Some(fact) = facts.next().filter(|it| it.state & 3 == 0 && it.heard == 0) else {
+                continue;
+            };
+            if is_set(alive, at) {
+                fact.set(Opinion::Alive, now);
+                alive_count += 1;
+            } else if is_set(down, at) {
+                downs.push(*node);
             }
         }
-        news
+        self.counts[0] -= alive_count;
+        self.counts[1] += alive_count;
+        (alive_count, downs)
     }
 }
 
@@ -446,11 +450,21 @@ mod tests {
         a.set(&node(51), Opinion::Alive, Mono(0));
         b.set(&node(51), Opinion::Down, Mono(0));
         let (alive, down) = a.bits();
-        let news = [
-            (node(3), Opinion::Alive),
-            (node(9), Opinion::Alive),
-            (node(50), Opinion::Down),
-        ];
-        assert_eq!(b.news(&alive, &down), news);
+        assert_eq!(b.learn(&alive, &down, Mono(0)), (2, vec![node(50)]));
+        let opinions = [3, 9, 50, 51].map(|n| b.opinion(&node(n)));
+        assert_eq!(
+            opinions,
+            [
+                Opinion::Alive,
+                Opinion::Alive,
+                Opinion::Unknown,
+                Opinion::Down
+            ]
+        );
+        assert_eq!(
+            (b.count(Opinion::Alive), b.count(Opinion::Unknown)),
+            (2, 60)
+        );
+        assert_eq!(b.learn(&alive, &[], Mono(0)), (0, vec![]), "once");
     }
 }

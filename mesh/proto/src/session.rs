@@ -4,7 +4,7 @@
 //! Every retry waits longer than the one before it, with jitter, up to a limit; nobody is ever given up. The
 //! number of dials under way and of frames waiting for a link is bounded.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use lab_crdt_model::{Mono, NodeId, reached, sometimes};
@@ -22,7 +22,8 @@ const STABLE_MS: u64 = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Session {
-    dialing: BTreeSet<NodeId>,
+    /// Dials under way, and when each began.
+    dialing: BTreeMap<NodeId, Mono>,
     waiting: VecDeque<NodeId>,
     frames: BTreeMap<NodeId, Vec<Bytes>>,
     backoffs: BTreeMap<NodeId, Backoff>,
@@ -36,7 +37,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) const fn new(rng: ChaCha12Rng, now: Mono) -> Self {
         Self {
-            dialing: BTreeSet::new(),
+            dialing: BTreeMap::new(),
             waiting: VecDeque::new(),
             frames: BTreeMap::new(),
             backoffs: BTreeMap::new(),
@@ -57,7 +58,7 @@ impl Session {
         is_urgent: bool,
         now: Mono,
     ) -> bool {
-        if !self.dialing.contains(&peer) && !self.waiting.contains(&peer) {
+        if !self.dialing.contains_key(&peer) && !self.waiting.contains(&peer) {
             let is_early = self
                 .backoffs
                 .get(&peer)
@@ -82,13 +83,13 @@ impl Session {
     }
 
     /// Whom to dial now.
-    pub(crate) fn next_dial(&mut self, config: &Config) -> Option<NodeId> {
+    pub(crate) fn next_dial(&mut self, config: &Config, now: Mono) -> Option<NodeId> {
         if self.dialing.len() >= config.dials_max {
             sometimes!(!self.waiting.is_empty(), "a dial waits for others to end");
             return None;
         }
         let peer = self.waiting.pop_front()?;
-        self.dialing.insert(peer);
+        self.dialing.insert(peer, now);
         Some(peer)
     }
 
@@ -115,8 +116,9 @@ impl Session {
         }
     }
 
-    pub(crate) fn dial_failed(&mut self, peer: NodeId, config: &Config, now: Mono) {
-        self.dialing.remove(&peer);
+    /// When the dial that failed began.
+    pub(crate) fn dial_failed(&mut self, peer: NodeId, config: &Config, now: Mono) -> Mono {
+        let began = self.dialing.remove(&peer).unwrap_or(now);
         self.frames.remove(&peer);
         self.backoffs.entry(peer).or_default().fail(
             now,
@@ -124,6 +126,7 @@ impl Session {
             config.dial_backoff_max_ms,
             &mut self.rng,
         );
+        began
     }
 
     /// Leaves the first dial to the other side for a moment.
@@ -147,7 +150,7 @@ impl Session {
 
     /// When `peer` may be dialled; `None` while it is being dialled or waits for it.
     pub(crate) fn may_dial_at(&self, peer: &NodeId) -> Option<Mono> {
-        if self.dialing.contains(peer) || self.waiting.contains(peer) {
+        if self.dialing.contains_key(peer) || self.waiting.contains(peer) {
             return None;
         }
         Some(self.backoffs.get(peer).map_or(Mono(0), Backoff::not_before))

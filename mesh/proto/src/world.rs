@@ -875,7 +875,9 @@ impl World {
                 );
             }
             MeshOutput::RefuteSuspicion => self.beacon(node),
-            MeshOutput::Liveness { .. } | MeshOutput::Diverged { .. } => {}
+            MeshOutput::Liveness { .. }
+            | MeshOutput::Learned { .. }
+            | MeshOutput::Diverged { .. } => {}
         }
         if matches!(
             output,

@@ -336,20 +336,31 @@ pub(crate) struct MeasureArgs {
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
-    /// How many nodes; several, with commas, give a row each
+    /// Fleets at rest of so many nodes; several, with commas, give a row each; 0 leaves them out
     #[arg(
         long,
         value_name = "COUNT",
         value_delimiter = ',',
-        default_value = "10,100,1000"
+        default_value = "100,1000"
     )]
     pub(crate) nodes: Vec<usize>,
-    /// Virtual time, with an edit every ten seconds
+    /// Meshes of so many nodes in which everything goes wrong, on real disks, under all oracles; 0 leaves them out
+    #[arg(
+        long,
+        value_name = "COUNT",
+        value_delimiter = ',',
+        default_value = "10"
+    )]
+    pub(crate) chaos: Vec<usize>,
+    /// The seeds of what goes wrong
+    #[arg(long, value_name = "A..B", default_value = "11..16", value_parser = range)]
+    pub(crate) seeds: (u64, u64),
+    /// Virtual time after the start, with an edit every ten seconds
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     pub(crate) for_ms: u64,
-    /// Disks: real, model, lean, or mixed:K for K real ones
-    #[arg(long, value_name = "KIND", default_value = "model", value_parser = store)]
-    pub(crate) store: StoreWord,
+    /// Disks of fleets at rest: real, model, lean, or mixed:K for K real ones; lean above 200 nodes
+    #[arg(long, value_name = "KIND", value_parser = store)]
+    pub(crate) store: Option<StoreWord>,
 }
 
 /// A seed: a number, in tens or with 0x, or a commit hash of 40 digits.

@@ -147,7 +147,7 @@ impl Oracle for Acknowledged {
         let authority = Authority::of(seen.mesh(), &seen.root(), &all);
         let authors: BTreeMap<StatementId, AuthorId> = all
             .iter()
-            .filter_map(|b| envelope::read(b))
+            .filter_map(envelope::read_shared)
             .map(|s| (s.id, s.author))
             .collect();
         // Beyond a cut, and of chains with more ends than are kept, each replica keeps what came first.

@@ -7,7 +7,7 @@ use lab_crdt_model::Mono;
 use lab_crdt_model::view::{MemberState, Role};
 
 use crate::oracle::evidence::{Healing, Rota};
-use crate::oracle::{Limits, Note, Oracle, Phase, Seen, Verdict, What};
+use crate::oracle::{Digests, Limits, Note, Oracle, Phase, Seen, Verdict, What};
 use crate::reference::config::{File, files};
 
 #[derive(Debug)]
@@ -17,7 +17,11 @@ pub(super) struct ConfigFiles {
     rota: Rota,
     /// Since when files differ, and with which digest of statements.
     wrong: BTreeMap<usize, (Mono, [u8; 32])>,
+    /// What a replica held, and which files lay there, when nothing was wrong: the same is right again.
+    right: BTreeMap<usize, (Digests, Files)>,
 }
+
+type Files = BTreeMap<String, Vec<u8>>;
 
 impl ConfigFiles {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -26,6 +30,7 @@ impl ConfigFiles {
             healing: Healing::default(),
             rota: Rota::default(),
             wrong: BTreeMap::new(),
+            right: BTreeMap::new(),
         }
     }
 
@@ -73,10 +78,25 @@ impl ConfigFiles {
             self.wrong.remove(&node);
             return Ok(());
         }
+        let holds = seen.digests(node).map(|held| {
+            // Files follow from statements alone.
+            let held = Digests {
+                registers: [0; 32],
+                ..held
+            };
+            (held, seen.files(node))
+        });
+        if holds.is_some() && holds.as_ref() == self.right.get(&node) {
+            return Ok(());
+        }
         let Some((what, digest)) = Self::difference(seen, node) else {
             self.wrong.remove(&node);
+            if let Some(holds) = holds {
+                self.right.insert(node, holds);
+            }
             return Ok(());
         };
+        self.right.remove(&node);
         let now = seen.now();
         let standing = self.wrong.entry(node).or_insert((now, digest));
         if standing.1 != digest {

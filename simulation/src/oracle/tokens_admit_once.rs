@@ -1,6 +1,7 @@
 //! A token lets in as many as it says, in time: whoever came beyond that does not count until a person confirms.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use lab_agent_core::ViewMask;
 use lab_crdt_log::{Body, Invite};
@@ -32,9 +33,9 @@ impl Tokens {
         let (Some(view), Some(all)) = (seen.view(node, mask), seen.statements(node)) else {
             return Ok(());
         };
-        let said: BTreeMap<StatementId, Said> = all
+        let said: BTreeMap<StatementId, Rc<Said>> = all
             .iter()
-            .filter_map(|b| envelope::read(b))
+            .filter_map(envelope::read_shared)
             .map(|s| (s.id, s))
             .collect();
         let confirmed: BTreeSet<StatementId> = said
@@ -72,7 +73,7 @@ fn judge(
     terms: &Invite,
     users: &[(NodeId, StatementId)],
     confirmed: &BTreeSet<StatementId>,
-    said: &BTreeMap<StatementId, Said>,
+    said: &BTreeMap<StatementId, Rc<Said>>,
 ) -> Result<(), String> {
     let surplus = users.iter().find(|(_, join)| !confirmed.contains(join));
     if let Some((node, _)) = surplus.filter(|_| users.len() > usize::from(terms.uses_max)) {

@@ -58,7 +58,7 @@ impl Oracle for UnknownKinds {
             .collect();
         let unknown: Vec<_> = union
             .values()
-            .filter_map(|b| envelope::read(b))
+            .filter_map(envelope::read_shared)
             .filter(|s| s.kind > KIND_KNOWN_MAX)
             .collect();
         if unknown.is_empty() {

@@ -39,6 +39,23 @@ pub fn generate(seed: u64, profile: Profile) -> Plan {
 pub fn generate_sized(seed: u64, profile: Profile, nodes: usize) -> Plan {
     let mut dice = rng(seed, "plan", 0);
     let options = options(&mut dice, seed, profile, nodes);
+    plan_with(dice, options, seed)
+}
+
+/// The same with all that can go wrong going wrong, on real disks: what a run can cost at most.
+pub fn generate_full(seed: u64, profile: Profile, nodes: usize) -> Plan {
+    let mut dice = rng(seed, "plan", 0);
+    let drawn = options(&mut dice, seed, profile, nodes);
+    let options = Options {
+        families: Family::ALL.into_iter().collect(),
+        store: Store::Real,
+        ..drawn
+    };
+    plan_with(dice, options, seed)
+}
+
+fn plan_with(mut dice: Rng, options: Options, seed: u64) -> Plan {
+    let (profile, nodes) = (options.profile, options.nodes);
     let mut plan = Plan {
         version: VERSION,
         seed,

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -15,10 +16,13 @@ use lab_crdt_model::{AuthorId, Hlc, MeshId, StatementId};
 
 /// Signatures remembered at most.
 const VERIFIED_MAX: usize = 100_000;
+/// Envelopes remembered at most.
+const READ_MAX: usize = 20_000;
 
 thread_local! {
     /// What was found out before: references look at the same bytes again and again, and a check is slow.
     static VERIFIED: RefCell<BTreeMap<[u8; 32], bool>> = const { RefCell::new(BTreeMap::new()) };
+    static READ: RefCell<BTreeMap<Bytes, Option<Rc<Said>>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// The highest kind that this version gives a meaning to.
@@ -73,6 +77,21 @@ impl<'a> Cursor<'a> {
 pub fn id_of(bytes: &[u8]) -> Option<StatementId> {
     let signed = bytes.len().checked_sub(64)?;
     Some(StatementId(*blake3::hash(&bytes[..signed]).as_bytes()))
+}
+
+/// The same as [`read`], for bytes that are read again and again: on every node, at every look.
+pub fn read_shared(bytes: &Bytes) -> Option<Rc<Said>> {
+    if let Some(known) = READ.with_borrow(|known| known.get(bytes).cloned()) {
+        return known;
+    }
+    let said = read(bytes).map(Rc::new);
+    READ.with_borrow_mut(|known| {
+        if known.len() >= READ_MAX {
+            known.clear();
+        }
+        known.insert(bytes.clone(), said.clone());
+    });
+    said
 }
 
 /// Reads an envelope without looking at its signature; `None` when it is not one.

@@ -107,7 +107,11 @@ impl World {
                 if self.options.is_noted {
                     self.note(node, What::Told(event.clone()));
                 }
-                self.hosts[node].tell(at, event);
+                let most = match self.options.store {
+                    StoreKind::Lean => host::EVENTS_MAX_LEAN,
+                    _ => host::EVENTS_MAX,
+                };
+                self.hosts[node].tell(at, event, most);
             }
         }
     }

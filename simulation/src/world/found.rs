@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use lab_agent_core::{Boot, Config, Memo, NodeKeys, Reply};
 use lab_crdt_log::{
-    Admin, Admit, Body, Draft, Invite, Rights, RootRecord, SignedRoot, TokenKeys, WitnessRule,
-    seal, seal_register,
+    Admin, Admit, Body, Draft, Invite, Rights, SignedRoot, TokenKeys, WitnessRule, seal,
+    seal_register,
 };
 use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table, Tables};
@@ -221,6 +221,7 @@ impl World {
             sent: (0, 0),
             is_gate_open: false,
             root: root.encode(),
+            record,
             tampers: BTreeMap::new(),
             options,
         }

@@ -16,7 +16,9 @@ use crate::world::store::Store;
 /// Kinds of frames counted one by one; larger ones are counted as the last.
 pub(crate) const KINDS: usize = 16;
 /// Events kept per node.
-const EVENTS_MAX: usize = 10_000;
+pub(crate) const EVENTS_MAX: usize = 10_000;
+/// The same in fleets: as each node hears of each, their events would be as many as the square of the nodes.
+pub(crate) const EVENTS_MAX_LEAN: usize = 64;
 
 /// What can happen to a process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -161,8 +163,9 @@ impl Host {
             .copied()
     }
 
-    pub(crate) fn tell(&mut self, at_ms: u64, event: Event) {
-        if self.events.len() >= EVENTS_MAX {
+    /// Keeps an event; of all, the newest `most`.
+    pub(crate) fn tell(&mut self, at_ms: u64, event: Event, most: usize) {
+        if self.events.len() >= most {
             self.events.pop_front();
         }
         self.events.push_back((at_ms, event));

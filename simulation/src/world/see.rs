@@ -121,12 +121,13 @@ impl World {
         true
     }
 
-    /// What `a` thinks of `b`.
-    pub fn opinion(&mut self, a: usize, b: usize) -> Option<Liveness> {
-        let (id, host) = (self.id(b), &self.hosts[a]);
-        let agent = host.agent.as_ref().filter(|_| !host.is_paused())?;
-        let peers = agent.peers();
-        peers.iter().find(|p| p.node == id).map(|p| p.liveness)
+    /// What `a` thinks of `b`; `None` while `a` is down, paused or no member yet.
+    pub fn opinion(&self, a: usize, b: usize) -> Option<Liveness> {
+        let host = &self.hosts[a];
+        if host.is_paused() {
+            return None;
+        }
+        host.agent.as_ref()?.opinion(&self.id(b))
     }
 
     /// How many links a node's driver holds.

@@ -1,5 +1,7 @@
 //! What harnesses and metrics read off an agent. Nothing here changes it.
 
+use lab_crdt_model::view::Liveness;
+
 use super::*;
 use crate::figures::{Counts, Digests};
 
@@ -14,6 +16,14 @@ impl Agent {
             registers: m.replica.registers.digest(),
             heads: m.replica.heads_digest(),
         })
+    }
+
+    /// What this node thinks of another; unknown of strangers, `None` before this machine has joined.
+    pub fn opinion(&self, node: &NodeId) -> Option<Liveness> {
+        match &self.stage {
+            Stage::Member(m) => Some(m.mesh.opinion(node)),
+            Stage::Joining(_) => None,
+        }
     }
 
     /// What is bounded in this agent, as it stands now.

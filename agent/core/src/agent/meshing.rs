@@ -112,6 +112,10 @@ impl Agent {
                     liveness: state,
                 }));
             }
+            MeshOutput::Learned { alive_count } => {
+                self.outbox
+                    .push_back(Output::Tell(Event::PeersLearned { alive_count }));
+            }
             MeshOutput::Diverged { peer, ours, theirs } => {
                 reached!("a live peer stayed unequal for a minute");
                 self.outbox

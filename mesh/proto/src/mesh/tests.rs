@@ -312,6 +312,57 @@ fn nodes_that_start_at_once_open_few_links_and_soon_know_that_all_live() {
 }
 
 #[test]
+fn who_starts_among_many_that_start_is_not_accused() {
+    let mut world = World::with(Options {
+        count: 60,
+        seed: 24,
+        config: Config::homelab(),
+        paths: Paths::near(),
+        beacon_ms: 180_000,
+        start_ms: 6_000,
+    });
+    world.run_ms(40_000);
+    // Who hears that it is suspected, refutes it.
+    let doubts = world.seen.iter().filter(|it| {
+        matches!(
+            it.output,
+            MeshOutput::RefuteSuspicion | MeshOutput::Liveness { .. }
+        )
+    });
+    assert_eq!(doubts.count(), 0);
+    assert!(measure::all_alive(&world));
+}
+
+#[test]
+fn a_dial_that_failed_says_nothing_about_who_was_heard_since_it_began() {
+    let config = Config::homelab();
+    let at = |s: u64| Mono(0).plus_ms(s * 1_000);
+    let mut live = Liveness::new(id(0), ChaCha12Rng::from_seed([1; 32]), 0, at(0));
+    let members = (0..20).map(id).collect();
+    live.roster.replace(Arc::new(members), at(0));
+    live.beacon(id(2), 1, false, at(40));
+    live.dial_failed(id(2), at(36), &config, at(50));
+    assert_eq!(live.opinion(&id(2)), Opinion::Alive);
+    live.dial_failed(id(2), at(51), &config, at(55));
+    assert_eq!(live.opinion(&id(2)), Opinion::Suspect);
+}
+
+#[test]
+fn a_dial_that_failed_says_nothing_about_strangers_while_all_may_be_starting() {
+    let config = Config::homelab();
+    let at = |s: u64| Mono(0).plus_ms(s * 1_000);
+    for (count, early) in [(20, Opinion::Unknown), (5, Opinion::Down)] {
+        let mut live = Liveness::new(id(0), ChaCha12Rng::from_seed([1; 32]), 0, at(0));
+        let members = (0..count).map(id).collect();
+        live.roster.replace(Arc::new(members), at(0));
+        live.dial_failed(id(1), at(1), &config, at(5));
+        assert_eq!(live.opinion(&id(1)), early, "one of {count}");
+        live.dial_failed(id(1), at(40), &config, at(44));
+        assert_eq!(live.opinion(&id(1)), Opinion::Down);
+    }
+}
+
+#[test]
 fn when_all_reboot_at_once_each_dials_a_few_times() {
     let mut world = earth(40, 22, 0, 20);
     world.run_ms(10_000);
@@ -362,17 +413,22 @@ fn a_view_of_thousands_leaves_no_room_behind() {
         peer,
         address: None,
     });
-    let view = View {
-        roster,
-        alive: vec![255; 625].into(),
-        down: Bytes::new(),
+    let mut told = |alive: &[u8], down: &[u8]| {
+        let view = View {
+            roster,
+            alive: Bytes::copy_from_slice(alive),
+            down: Bytes::copy_from_slice(down),
+        };
+        say(MeshInput::Frame {
+            from: peer,
+            lane: Lane::Control,
+            bytes: Message::View(view).encode(),
+        })
     };
-    let (count, capacity, _) = say(MeshInput::Frame {
-        from: peer,
-        lane: Lane::Control,
-        bytes: Message::View(view).encode(),
-    });
-    assert!(count >= 4_998, "{count}");
+    let (count, ..) = told(&[255; 125], &[]);
+    assert!(count < 10, "who lives is told at once, not {count} times");
+    let (count, capacity, _) = told(&[], &[255; 625]);
+    assert!(count >= 3_990, "{count}");
     assert!(capacity <= 2 * OUTBOX_KEPT, "{capacity}");
 }
 

@@ -26,6 +26,16 @@ fn a_seed_gives_one_plan_and_every_plan_makes_sense() {
 }
 
 #[test]
+fn in_a_full_plan_everything_goes_wrong_on_real_disks() {
+    for seed in 0..20 {
+        let plan = generate_full(seed, Profile::Homelab, 10);
+        assert_eq!(plan.check(), Ok(()), "seed {seed}");
+        assert_eq!(plan.options.families, Family::ALL.into_iter().collect());
+        assert_eq!((plan.options.nodes, plan.options.store), (10, Store::Real));
+    }
+}
+
+#[test]
 fn every_kind_of_action_and_fault_is_drawn_and_nothing_is_drawn_all_the_time() {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let mut count = |text: String| {
