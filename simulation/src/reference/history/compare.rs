@@ -236,7 +236,7 @@ mod tests {
         };
         at_least("edits that count", 150);
         at_least("authors cut", 20);
-        at_least("root records", 18);
+        at_least("root records", 10);
         at_least("grants ended", 5);
         at_least("laptops that may write", 2);
         at_least("members", 100);
