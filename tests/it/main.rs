@@ -5,6 +5,7 @@ mod deps;
 mod docs;
 mod e2e;
 mod netns;
+mod primitives;
 mod source;
 mod support;
 mod tidy;
