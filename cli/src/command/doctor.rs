@@ -1,6 +1,7 @@
 //! `lab doctor`: is this machine, and the replica it holds, well?
 
 use super::Context;
+use super::root::{self, InForce};
 use crate::args::DoctorArgs;
 use crate::error::{CommandError, Exit};
 use crate::key::KeyFile;
@@ -15,12 +16,29 @@ pub(super) async fn run(context: Context<'_>, args: DoctorArgs) -> Result<Exit, 
     let picture = session.picture().await?;
     let mut checks = checks(&picture, env!("CARGO_PKG_VERSION"));
     checks.push(key(&session, &picture));
+    checks.push(root_keys(&root::in_force(&session).await?));
     let checkup = Checkup(checks);
     let exit = match checkup.worst() {
         Verdict::Warn | Verdict::Fail if args.exit_code => Exit::Differs,
         Verdict::Ok | Verdict::Warn | Verdict::Fail => Exit::Done,
     };
     Ok(context.finish(&checkup, picture.envelope(None), exit))
+}
+
+fn root_keys(root: &InForce) -> Check {
+    let (version, threshold) = (root.record.version, root.record.threshold);
+    let count = root.record.root_keys.len();
+    let detail = format!("root record {version}, {threshold} of {count} root keys sign");
+    if root.is_disputed {
+        let what = format!("{detail}; they signed two records of one version");
+        return Check::new("root keys", Verdict::Fail, what).fix("lab root rotate");
+    }
+    let check = Check::new("root keys", Verdict::Ok, detail);
+    if count > usize::from(threshold) {
+        check
+    } else {
+        check.fix("lost words end this: lab root rotate --keys 2 --threshold 1")
+    }
 }
 
 fn key(session: &Session<'_>, picture: &Picture) -> Check {

@@ -32,7 +32,7 @@ pub(super) async fn run(context: Context<'_>, verb: RootVerb) -> Result<Exit, Co
 pub(super) struct InForce {
     pub(super) record: RootRecord,
     carrier: Option<StatementId>,
-    is_disputed: bool,
+    pub(super) is_disputed: bool,
 }
 
 /// Asks the agent for it.

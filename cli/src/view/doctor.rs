@@ -285,7 +285,7 @@ fn admins(picture: &Picture) -> Check {
         .count();
     match count {
         0 => Check::new("admins", Verdict::Fail, "no admin is left")
-            .fix("use the 24 words of the root key"),
+            .fix("lab operator key, then with the root words: lab admin add NAME KEY"),
         n => Check::new("admins", Verdict::Ok, crate::print::count(n, "admin key")),
     }
 }

@@ -120,6 +120,11 @@ fn two_of_three_keepers_sign_one_after_the_other_and_the_old_words_are_worth_not
     lab.cli(0, &args).ok();
     let shown = lab.cli(0, &["root", "show"]).ok();
     assert!(shown.contains("2 of 3 root keys"), "{shown}");
+    let doctor = lab.cli(0, &["doctor"]).ok();
+    assert!(
+        doctor.contains("root record 1, 2 of 3 root keys sign"),
+        "{doctor}"
+    );
 
     let (ben, public) = key_of(&lab, "ben");
     let next = lab.path("next.json").display().to_string();
