@@ -255,6 +255,26 @@ Examples:
     List,
     /// Make a token useless; who joined with it stays
     Revoke(TokenRevokeArgs),
+    /// Say which of the machines that used one token are yours; the others lose their identity
+    #[command(after_help = "\
+Examples:
+  lab token resolve 3f9a                 shows who used it, and asks
+  lab token resolve 3f9a --keep nuc4     nuc4 stays, all others go
+  lab token resolve 3f9a --keep-none     all go: the token was stolen")]
+    Resolve(TokenResolveArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenResolveArgs {
+    /// The token's id as `lab token list` shows it; a beginning is enough if only one fits
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// A machine that stays, by name or id; repeat for more
+    #[arg(long, value_name = "NODE", conflicts_with = "keep_none")]
+    pub(crate) keep: Vec<String>,
+    /// None stays
+    #[arg(long)]
+    pub(crate) keep_none: bool,
 }
 
 #[derive(Args, Debug)]

@@ -256,7 +256,10 @@ pub(super) async fn last(
 }
 
 /// The newest statement of a key known here: everything it said so far still counts.
-async fn newest(session: &Session<'_>, key: AuthorId) -> Result<Option<StatementId>, CommandError> {
+pub(super) async fn newest(
+    session: &Session<'_>,
+    key: AuthorId,
+) -> Result<Option<StatementId>, CommandError> {
     let tail = session
         .client
         .prepare(key)

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use lab_agent_api::ViewMask;
-use lab_crdt_log::{Body, Invite, Rights, TokenKeys, WitnessRule, token_id};
+use lab_crdt_log::{Body, Confirm, Invite, Revoke, Rights, TokenKeys, WitnessRule, token_id};
 use lab_crdt_model::limit::TOKEN_MS_MAX;
 use lab_crdt_model::token::{Seed, Ticket, print_typed};
-use lab_crdt_model::view::Role;
+use lab_crdt_model::view::{MemberState, MemberView, Role};
 use lab_crdt_model::{NodeId, Wall, words};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -14,14 +14,14 @@ use serde_json::{Value as Json, json};
 
 use super::apply::duration;
 use super::{Context, label, node, operator, revoke};
-use crate::args::{RoleArg, TokenCreateArgs, TokenVerb};
+use crate::args::{RoleArg, TokenCreateArgs, TokenResolveArgs, TokenVerb};
 use crate::entropy;
 use crate::error::{CommandError, Exit};
 use crate::print::token::TokenList;
 use crate::print::{Report, Style, hex};
 use crate::session::Session;
 use crate::view::picture::Picture;
-use crate::view::token::tokens;
+use crate::view::token::{find, tokens};
 
 /// Most addresses that a pasted token carries.
 const ADDRESSES_MAX: usize = 4;
@@ -37,7 +37,86 @@ pub(super) async fn run(context: Context<'_>, verb: TokenVerb) -> Result<Exit, C
             Ok(context.finish(&list, picture.envelope(None), Exit::Done))
         }
         TokenVerb::Revoke(args) => revoke::ticket(context, &args.id).await,
+        TokenVerb::Resolve(args) => resolve(context, &args).await,
     }
+}
+
+/// Ends a double use: some of those who joined are confirmed, the others revoked.
+async fn resolve(context: Context<'_>, args: &TokenResolveArgs) -> Result<Exit, CommandError> {
+    let ui = context.ui;
+    let session = Session::open(context.global, ui).await?;
+    let picture = session.picture().await?;
+    let invite = find(&picture, &args.id)?;
+    let joined: Vec<&MemberView> = picture
+        .view
+        .members
+        .iter()
+        .filter(|m| invite.used_by.contains(&m.node) && m.state != MemberState::Revoked)
+        .collect();
+    if !joined.iter().any(|m| m.state == MemberState::Suspended) {
+        let what = format!("token {} was not used more often than it may", invite.token);
+        return Err(CommandError::new(Exit::Refused, "M034", what).hint("lab token list"));
+    }
+    ui.insist(&format!(
+        "{} joined with token {}:",
+        joined.len(),
+        invite.token
+    ));
+    for member in &joined {
+        let key_words = words::words(&member.node.0, 6).join(" ");
+        ui.insist(&format!("  {}  {key_words}", member.name));
+    }
+    let mut kept = args.keep.clone();
+    if kept.is_empty() && !args.keep_none {
+        let typed = ui.ask("Whose console shows its words? Its name, or none:")?;
+        kept.extend(Some(typed.trim().to_owned()).filter(|name| name != "none"));
+    }
+    let is_called = |m: &MemberView, name: &String| m.name == *name || m.node.to_string() == *name;
+    if let Some(name) = kept
+        .iter()
+        .find(|name| !joined.iter().any(|m| is_called(m, name)))
+    {
+        let what = format!("`{name}` did not join with token {}", invite.token);
+        return Err(CommandError::new(Exit::NoMatch, "M035", what));
+    }
+    if kept.len() > usize::try_from(invite.uses_max).unwrap_or(usize::MAX) {
+        let what = format!("the token was for {}", invite.uses_max);
+        return Err(CommandError::new(Exit::Refused, "M035", what));
+    }
+    let (stay, go): (Vec<&MemberView>, Vec<&MemberView>) = joined
+        .into_iter()
+        .partition(|m| kept.iter().any(|name| is_called(m, name)));
+    let signer = session.signer(&picture.view)?;
+    signer.admin_only()?;
+    let names = |list: &[&MemberView]| {
+        let names: Vec<&str> = list.iter().map(|m| m.name.as_str()).collect();
+        if names.is_empty() {
+            "nobody".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    if !ui.confirm(&format!("{} stays, {} goes?", names(&stay), names(&go)))? {
+        return Ok(Exit::Refused);
+    }
+    let mut bodies: Vec<Body> = Vec::new();
+    for member in &go {
+        bodies.push(Body::Revoke(Revoke {
+            key: member.node.author(),
+            head: revoke::newest(&session, member.node.author()).await?,
+            reason: format!("token {} was used twice", invite.token),
+        }));
+    }
+    let confirm = |m: &&MemberView| Body::Confirm(Confirm { join: m.join });
+    bodies.extend(stay.iter().map(confirm));
+    session.submit(&signer, bodies).await?;
+    let tick = ui.paint().green("✓");
+    ui.say(&format!(
+        "{tick} {} stays, {} is revoked",
+        names(&stay),
+        names(&go)
+    ));
+    Ok(Exit::Done)
 }
 
 async fn create(context: Context<'_>, args: TokenCreateArgs) -> Result<Exit, CommandError> {

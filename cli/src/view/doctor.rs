@@ -119,7 +119,7 @@ fn membership(picture: &Picture) -> Check {
             Verdict::Fail,
             "suspended: its token was used twice",
         )
-        .fix(format!("lab node confirm {}", me.name)),
+        .fix("an admin says whose machine it is: lab token resolve ID"),
         MemberState::Expired => {
             Check::new("membership", Verdict::Fail, "its lease is over").fix("lab join TOKEN")
         }

@@ -168,3 +168,75 @@ fn a_joining_that_was_broken_off_goes_on_with_the_same_token() {
     lab.start(1);
     lab.until_whole();
 }
+
+/// Two machines with one token, in two halves of a mesh that do not hear each other: both get in, and once the halves
+/// meet, both are suspended until a person says which one is theirs.
+#[test]
+fn a_token_used_in_both_halves_suspends_both_until_a_person_decides() {
+    let mut lab = TestLab::of_with(2, &["--allow-faults"]);
+    let token = lab.token(0, &["create", "--witness", "any"]);
+    lab.until_whole();
+    let ids = [lab.view(0).me, lab.view(1).me];
+    for (at, peer) in [(0, ids[1]), (1, ids[0])] {
+        let blocked = lab.ask(at, async |client| client.block(&[peer]).await);
+        blocked.expect("faults are allowed");
+    }
+    let mine = lab.agent("mine", Seat::loopback());
+    lab.join_with(&mine, &token).ok();
+    // Whoever let it in is away, so the other one cannot know.
+    let first = usize::from(lab.view(1).members.len() == 3);
+    lab.kill(first);
+    let thief = lab.agent("thief", Seat::loopback());
+    lab.join_with(&thief, &token).ok();
+    lab.start(first);
+    let heal = lab.ask(1 - first, async |client| client.block(&[]).await);
+    heal.expect("faults are allowed");
+    lab.agents.extend([mine, thief]);
+    (2..4).for_each(|at| lab.start(at));
+    let suspended = |lab: &TestLab, at: usize| -> Vec<lab_crdt_model::view::MemberView> {
+        let members = lab.view(at).members.into_iter();
+        members
+            .filter(|m| m.state == lab_crdt_model::view::MemberState::Suspended)
+            .collect()
+    };
+    lab.until("both are suspended on both", SOON, || {
+        (0..2).all(|at| suspended(&lab, at).len() == 2)
+    });
+
+    let tokens = lab.cli(0, &["token", "list", "-o", "json"]).json();
+    let rows = tokens["data"].as_array().expect("tokens").clone();
+    let row = rows
+        .iter()
+        .find(|t| t["state"] == "double use")
+        .expect("shown");
+    let id = row["id"].as_str().expect("an id").to_owned();
+    let other = rows.iter().find(|t| t["state"] == "used").expect("n2's");
+    let wrong = other["id"].as_str().expect("an id").to_owned();
+    let ran = lab.cli(0, &["token", "resolve", &wrong, "--keep-none", "-y"]);
+    assert!(ran.err.contains("error[M034]"), "{}", ran.err);
+    let ran = lab.cli(0, &["token", "resolve", &id, "--keep", "n1", "-y"]);
+    assert!(ran.err.contains("error[M035]"), "{}", ran.err);
+    let ran = lab.cli(0, &["token", "resolve", &id, "--no-input"]);
+    assert!(ran.err.contains("error[C002]"), "{}", ran.err);
+
+    let mine = lab.view(2).me;
+    let keep = mine.to_string();
+    lab.cli(0, &["token", "resolve", &id, "--keep", &keep, "-y"])
+        .ok();
+    let states = |at: usize| {
+        let view = lab.view(at);
+        let of = |node| {
+            view.members
+                .iter()
+                .find(|m| m.node == node)
+                .map(|m| m.state)
+        };
+        (of(mine), view.members.len())
+    };
+    lab.until("one stays, one goes", SOON, || {
+        (0..3).all(|at| {
+            states(at).0 == Some(lab_crdt_model::view::MemberState::Member)
+                && suspended(&lab, at).is_empty()
+        })
+    });
+}
