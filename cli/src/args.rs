@@ -291,7 +291,7 @@ pub(crate) struct TokenCreateArgs {
     /// What will join
     #[arg(long, value_enum, value_name = "ROLE", default_value_t = RoleArg::Node)]
     pub(crate) role: RoleArg,
-    /// Who must see the join: `any` member, or `one` (this machine, or one=NODE)
+    /// Who must see the join: `any` member, `one` (this machine, or one=NODE), or a `quorum` of registrars
     #[arg(long, value_name = "WHO", default_value = "any")]
     pub(crate) witness: String,
     /// How many may join with it
@@ -443,6 +443,12 @@ Examples:
   lab root rotate --keys 2 --threshold 1     a second set of words, for another place
   lab root rotate --keys 3 --threshold 2     three keepers, any two of whom can act")]
     Rotate(RootRotateArgs),
+    /// Name the machines that see joins: for tokens with `--witness any` these alone, and a quorum of them
+    #[command(after_help = "\
+Examples:
+  lab root registrars nas1 nuc1 nuc2
+  lab root registrars --all           every member again")]
+    Registrars(RootRegistrarsArgs),
     /// Sign a record that another keeper wrote; needs no agent and no network
     Sign(RootSignArgs),
     /// Hand in a record that enough keepers signed
@@ -461,6 +467,22 @@ pub(crate) struct RootRotateArgs {
     /// Write the words of a new key to this new file instead of showing them; once for each key
     #[arg(long = "new-words-file", value_name = "FILE")]
     pub(crate) new_words_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ceremony: CeremonyArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootRegistrarsArgs {
+    /// Machines by name; at most 64
+    #[arg(
+        value_name = "NODE",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub(crate) nodes: Vec<String>,
+    /// Every member sees joins
+    #[arg(long)]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) ceremony: CeremonyArgs,
 }

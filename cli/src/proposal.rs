@@ -114,6 +114,20 @@ impl Proposal {
         {
             say(format!("- root {key}"));
         }
+        for node in next
+            .registrars
+            .iter()
+            .filter(|n| !last.registrars.contains(n))
+        {
+            say(format!("+ registrar {node}"));
+        }
+        for node in last
+            .registrars
+            .iter()
+            .filter(|n| !next.registrars.contains(n))
+        {
+            say(format!("- registrar {node}"));
+        }
         if last.threshold != next.threshold || last.root_keys != next.root_keys {
             let count = next.root_keys.len();
             say(format!(

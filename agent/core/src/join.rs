@@ -606,7 +606,10 @@ pub(crate) fn witness(
         return false;
     }
     let under = roster.members[&me].join;
-    if replica.log.is_witnessed_by(&join.id, &me.author()) {
+    let uses_max = usize::from(state.invite.uses_max);
+    let is_promised = state.invite.witness == WitnessRule::Quorum
+        && replica.log.witness_count(&body.invite, &me.author()) >= uses_max;
+    if is_promised || replica.log.is_witnessed_by(&join.id, &me.author()) {
         return false;
     }
     if replica.log.is_behind(&me.author()) {
@@ -635,14 +638,15 @@ fn may_witness(invite: &Invite, registrars: &[NodeId], me: &NodeId) -> bool {
     match invite.witness {
         WitnessRule::Any => registrars.is_empty() || registrars.contains(me),
         WitnessRule::One(node) => node == *me,
+        WitnessRule::Quorum => registrars.contains(me),
     }
 }
 
-/// Joins that only this node may witness and that reached it through the mesh.
+/// Joins that wait for this node to witness them and that reached it through the mesh.
 pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) -> bool {
     let me = keys.node();
-    let roster = &replica.log.authority().roster;
-    let asked = roster.seen.clone();
+    let registrars = replica.log.root().registrars.clone();
+    let asked = replica.log.authority().roster.seen.clone();
     let mut has_witnessed = false;
     for id in asked {
         let Some(join) = replica.log.statement(&id) else {
@@ -652,10 +656,10 @@ pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) ->
             continue;
         };
         let roster = &replica.log.authority().roster;
-        let is_mine = roster
-            .invites
-            .get(&body.invite)
-            .is_some_and(|i| i.invite.witness == WitnessRule::One(me));
+        let is_mine = roster.invites.get(&body.invite).is_some_and(|i| {
+            matches!(i.invite.witness, WitnessRule::One(_) | WitnessRule::Quorum)
+                && may_witness(&i.invite, &registrars, &me)
+        });
         if is_mine {
             reached!("a join reached its witness through the mesh");
             has_witnessed |= witness(replica, keys, &join, body, now);

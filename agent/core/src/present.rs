@@ -160,6 +160,7 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
             not_after: state.invite.not_after,
             witness: match state.invite.witness {
                 WitnessRule::Any => "any".to_owned(),
+                WitnessRule::Quorum => "quorum".to_owned(),
                 WitnessRule::One(node) => {
                     let name = authority.roster.members.get(&node).map(|m| m.name.clone());
                     format!("one {}", name.unwrap_or_else(|| node.short()))

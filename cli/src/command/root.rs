@@ -6,11 +6,14 @@ use bip39::Mnemonic;
 use ed25519_dalek::SigningKey;
 use lab_agent_api::ViewMask;
 use lab_crdt_log::{Body, RootRecord};
-use lab_crdt_model::{AuthorId, StatementId};
+use lab_crdt_model::view::MemberState;
+use lab_crdt_model::{AuthorId, NodeId, StatementId};
 use zeroize::Zeroizing;
 
-use super::{Context, init};
-use crate::args::{CeremonyArgs, RootPublishArgs, RootRotateArgs, RootSignArgs, RootVerb};
+use super::{Context, init, node};
+use crate::args::{
+    CeremonyArgs, RootPublishArgs, RootRegistrarsArgs, RootRotateArgs, RootSignArgs, RootVerb,
+};
 use crate::entropy;
 use crate::error::{CommandError, Exit};
 use crate::print::Envelope;
@@ -23,6 +26,7 @@ pub(super) async fn run(context: Context<'_>, verb: RootVerb) -> Result<Exit, Co
     match verb {
         RootVerb::Show => show(context).await,
         RootVerb::Rotate(args) => rotate(context, args).await,
+        RootVerb::Registrars(args) => registrars(context, &args).await,
         RootVerb::Sign(args) => sign_file(context, &args),
         RootVerb::Publish(args) => publish(context, &args).await,
     }
@@ -98,6 +102,29 @@ async fn rotate(context: Context<'_>, args: RootRotateArgs) -> Result<Exit, Comm
     })
     .await?;
     decide(context, &session, &root, proposal, &args.ceremony, &keys).await
+}
+
+async fn registrars(context: Context<'_>, args: &RootRegistrarsArgs) -> Result<Exit, CommandError> {
+    let session = Session::open(context.global, context.ui).await?;
+    let picture = session.picture().await?;
+    let mut nodes: Vec<NodeId> = Vec::new();
+    for name in &args.nodes {
+        let machine = node::find(&picture, name)?;
+        let member = machine
+            .member
+            .as_ref()
+            .filter(|m| m.state == MemberState::Member);
+        let Some(member) = member else {
+            let what = format!("{name} is no member: it can see no join");
+            return Err(CommandError::new(Exit::Refused, "M022", what).hint("lab node list"));
+        };
+        nodes.push(member.node);
+    }
+    nodes.sort_unstable();
+    nodes.dedup();
+    let root = in_force(&session).await?;
+    let proposal = amended(&session, &root, |next| next.registrars = nodes).await?;
+    decide(context, &session, &root, proposal, &args.ceremony, &[]).await
 }
 
 /// The record after the one in force, with a change made to it.

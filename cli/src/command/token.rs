@@ -260,6 +260,7 @@ fn ttl_ms(text: &str) -> Result<u64, CommandError> {
 fn witness(picture: &Picture, text: &str) -> Result<WitnessRule, CommandError> {
     match text.split_once('=') {
         None if text == "any" => Ok(WitnessRule::Any),
+        None if text == "quorum" => Ok(WitnessRule::Quorum),
         None if text == "one" => Ok(WitnessRule::One(picture.view.me)),
         Some(("one", name)) => match &node::find(picture, name)?.member {
             Some(member) => Ok(WitnessRule::One(member.node)),
@@ -269,9 +270,10 @@ fn witness(picture: &Picture, text: &str) -> Result<WitnessRule, CommandError> {
             }
         },
         None | Some(_) => Err(CommandError::usage(format!(
-            "--witness is any, one or one=NODE, not `{text}`"
+            "--witness is any, one, one=NODE or quorum, not `{text}`"
         ))
-        .hint("any: works in any partition; one=NODE: at most one use, and that node must be up")),
+        .hint("any: works in any partition; one=NODE: at most one use, and that node must be up")
+        .hint("quorum: at most one use, and most registrars must be up")),
     }
 }
 

@@ -51,6 +51,9 @@ impl Report for RootReport {
         for admin in &record.admins {
             out.push_str(&format!("  admin  {}  {}\n", admin.key, admin.name));
         }
+        for node in &record.registrars {
+            out.push_str(&format!("  registrar  {node}\n"));
+        }
         for end in &record.annul {
             out.push_str(&format!("  ended  {}\n", end.key));
         }

@@ -148,6 +148,19 @@ pub enum WitnessRule {
     Any,
     /// This node. At most one join while it is honest and its disk is not rolled back.
     One(NodeId),
+    /// More than half of the registrars of the root record. At most one join while fewer than half of them are
+    /// dishonest; in a partition only the side with most of them lets anyone in.
+    Quorum,
+}
+
+impl WitnessRule {
+    /// How many distinct registrars must have seen a join.
+    pub const fn need(self, registrars: usize) -> usize {
+        match self {
+            Self::Any | Self::One(_) => 1,
+            Self::Quorum => registrars / 2 + 1,
+        }
+    }
 }
 
 /// A join token, by an admin or an operator with the right `invite`.

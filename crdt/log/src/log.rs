@@ -10,7 +10,7 @@ use lab_crdt_model::limit::{
 };
 use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall, mutant, reached, sometimes};
 
-use crate::body::{Body, Kind};
+use crate::body::{Body, Kind, WitnessRule};
 use crate::chain::{Chain, NO_MORE};
 use crate::edits::{Change, Edits, EffectiveEdit};
 use crate::envelope::{EnvelopeError, Statement, open, parse};
@@ -963,6 +963,16 @@ impl Log {
         }
     }
 
+    /// How many joins with a token `author` has witnessed.
+    pub fn witness_count(&self, invite: &StatementId, author: &AuthorId) -> usize {
+        let of_token = |s: &&Statement| match &s.body {
+            Body::Witness(w) => self.state.join_invite(&w.join) == Some(*invite),
+            _ => false,
+        };
+        let mine = self.state.acts().filter(|s| s.author == *author);
+        mine.filter(of_token).count()
+    }
+
     /// Whether `author` has witnessed a join already.
     pub fn is_witnessed_by(&self, join: &StatementId, author: &AuthorId) -> bool {
         self.state
@@ -1030,6 +1040,12 @@ impl Log {
                     Ok(())
                 }
                 Body::Edit(edit) => authority.judge(root, &s, &edit.ops),
+                Body::Invite(invite)
+                    if invite.witness == WitnessRule::Quorum
+                        && state.root().record.registrars.is_empty() =>
+                {
+                    Err("a quorum needs registrars, and the root record names none")
+                }
                 Body::Invite(invite) => crate::resolve::judge_invite(authority, root, &s, invite),
                 Body::Confirm(_) if authority.may_confirm(root, &s) => Ok(()),
                 Body::Confirm(_) => Err("its author may not confirm joins"),

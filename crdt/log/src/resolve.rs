@@ -590,7 +590,12 @@ fn members(
             && match invite.witness {
                 WitnessRule::Any => registrars.is_empty() || registrars.contains(&by),
                 WitnessRule::One(node) => node == by,
+                WitnessRule::Quorum => registrars.contains(&by),
             }
+    };
+    let need = |invite: &Invite| match invite.witness {
+        WitnessRule::Quorum if mutant!("R15") => 1,
+        rule => rule.need(registrars.len()),
     };
     let mut by_witness: BTreeMap<NodeId, Vec<StatementId>> = BTreeMap::new();
     for (id, (join, _, invite)) in &joins {
@@ -602,9 +607,15 @@ fn members(
     }
     let mut registering: BTreeSet<NodeId> = all.keys().copied().collect();
     let mut queue: Vec<NodeId> = registering.iter().copied().collect();
+    let mut seen_by: BTreeMap<StatementId, BTreeSet<NodeId>> = BTreeMap::new();
     while let Some(node) = queue.pop() {
         for id in by_witness.get(&node).into_iter().flatten() {
             let (join, _, invite) = &joins[id];
+            let seen_by = seen_by.entry(*id).or_default();
+            seen_by.insert(node);
+            if seen_by.len() < need(invite) {
+                continue;
+            }
             // Whoever waits for a person's word may not vouch for others.
             let may_register = !invite.confirm || confirmed.contains(id);
             if may_register && registering.insert(join.author.node()) {
@@ -619,8 +630,16 @@ fn members(
                 && registering.contains(&s.author.node())
                 && is_asked(s.author.node(), invite, w)
         });
-        if let Some(at) = seen.map(|(_, w)| w.seen_at).min() {
-            witnessed.insert(*id, at);
+        // Of each registrar the first word, and of these the one that made them enough.
+        let mut first: BTreeMap<AuthorId, Wall> = BTreeMap::new();
+        for (s, w) in seen {
+            let at = first.entry(s.author).or_insert(w.seen_at);
+            *at = w.seen_at.min(*at);
+        }
+        let mut times: Vec<Wall> = first.into_values().collect();
+        times.sort_unstable();
+        if let Some(at) = times.get(need(invite) - 1) {
+            witnessed.insert(*id, *at);
         }
     }
 

@@ -172,4 +172,5 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "R14",
         "A statement counts before what it refers to is here.",
     ),
+    ("R15", "One registrar is a quorum."),
 ];

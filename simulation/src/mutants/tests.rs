@@ -112,7 +112,7 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
     let mut unseen = Vec::new();
     for (name, story) in RESOLVER {
         lab_crdt_model::mutant::wake(Some(name));
-        let seen = (0..600).find(|seed| {
+        let seen = (0..3_000).find(|seed| {
             let mut history = History::new(*seed);
             history.compare().is_err() || history.compare_stepwise().is_err()
         });

@@ -445,5 +445,6 @@ fn is_asked(root: &Root, invite: &Invite, by: NodeId, seen_at: Wall) -> bool {
                 registrars.is_empty() || registrars.contains(&by)
             }
             WitnessRule::One(node) => node == by,
+            WitnessRule::Quorum => root.in_force.registrars.contains(&by),
         }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lab_crdt_model::Value;
 
-use crate::support::{SOON, TestLab, author, field, read_key};
+use crate::support::{SOON, Seat, TestLab, author, field, read_key};
 
 /// Makes a key file for a person whom nobody has allowed anything yet.
 fn key_of(lab: &TestLab, name: &str) -> (PathBuf, String) {
@@ -185,4 +185,47 @@ fn two_of_three_keepers_sign_one_after_the_other_and_the_old_words_are_worth_not
         field(&lab.view(0), "label/n1/eve"),
         Some(&Value::Bool(true))
     );
+}
+
+/// Two of three registrars must have seen a join: with two of them away nobody gets in, with one away somebody does,
+/// and never two with one token.
+#[test]
+fn a_quorum_of_registrars_lets_in_one_and_only_where_most_of_them_are() {
+    let mut lab = TestLab::of(3);
+    let root = words(&lab, "root.words");
+    let make = ["token", "create", "n4", "--witness", "quorum"];
+    let ran = lab.cli(0, &make);
+    assert!(ran.err.contains("registrars"), "{}", ran.err);
+    let args = [
+        "root",
+        "registrars",
+        "n1",
+        "n2",
+        "n3",
+        "--words-file",
+        &root,
+        "-y",
+    ];
+    let said = lab.cli(0, &args).said();
+    assert!(said.contains("root record 1 is in force"), "{said}");
+    lab.until_whole();
+    let token = lab.token(0, &["create", "n4", "--witness", "quorum"]);
+    lab.until_whole();
+
+    lab.kill(1);
+    lab.kill(2);
+    let late = lab.agent("n4", Seat::loopback());
+    let alone = lab.join_within(&late, &token, "4s");
+    assert_ne!(alone.code, 0, "one of three let it in: {}", alone.out);
+    lab.start(1);
+    lab.join_with(&late, &token).ok();
+    let thief = lab.agent("n5", Seat::loopback());
+    let refused = lab.join_within(&thief, &token, "10s");
+    assert_ne!(refused.code, 0, "{}", refused.out);
+    lab.agents.push(late);
+    lab.start(3);
+    lab.start(2);
+    lab.until_whole();
+    let names = lab.cli(2, &["node", "list", "-o", "name"]).ok();
+    assert_eq!(names, "n1\nn2\nn3\nn4\n");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab_crdt_log::{Body, Invite, Join};
+use lab_crdt_log::{Body, Invite, Join, WitnessRule};
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall};
 
@@ -213,6 +213,7 @@ impl Verdict {
         admitted: impl Iterator<Item = NodeId>,
     ) -> BTreeMap<StatementId, Wall> {
         let mut registrars: BTreeSet<NodeId> = admitted.collect();
+        let mut words: BTreeMap<StatementId, BTreeMap<NodeId, Wall>> = BTreeMap::new();
         let mut seen_at: BTreeMap<StatementId, Wall> = BTreeMap::new();
         loop {
             let before = (registrars.len(), seen_at.clone());
@@ -228,8 +229,18 @@ impl Verdict {
                 {
                     continue;
                 }
-                let at = seen_at.entry(w.join).or_insert(w.seen_at);
-                *at = w.seen_at.min(*at);
+                let words = words.entry(w.join).or_default();
+                let first = words.entry(by).or_insert(w.seen_at);
+                *first = w.seen_at.min(*first);
+                let mut times: Vec<Wall> = words.values().copied().collect();
+                times.sort();
+                // More than half of those whom the root record names.
+                let is_quorum = invite.witness == WitnessRule::Quorum;
+                let half = root.in_force.registrars.len() / 2;
+                let Some(at) = times.get(if is_quorum { half } else { 0 }) else {
+                    continue;
+                };
+                seen_at.insert(w.join, *at);
                 if !invite.confirm || confirmed.contains(&w.join) {
                     registrars.insert(join.author.node());
                 }

@@ -119,8 +119,10 @@ impl History {
         let token = token(self.rng.below(TOKENS));
         let uses_max = self.rng.of(&[1, 1, 2]);
         let labels: &[&str] = self.rng.of(&[&[][..], &["role=web"], &["lab.admin"]]);
-        let witness = if self.rng.percent(80) {
+        let witness = if self.rng.percent(70) {
             WitnessRule::Any
+        } else if self.rng.percent(40) {
+            WitnessRule::Quorum
         } else {
             WitnessRule::One(author(self.rng.of(&NODES)).node())
         };
