@@ -165,6 +165,12 @@ Examples:
   lab history -n 5
   lab history nuc1                changes that touch a name, path or label")]
     History(HistoryArgs),
+    /// Take a change back: write again what stood before it
+    #[command(after_help = "\
+Examples:
+  lab undo                        your own last change
+  lab undo k3f9… --dry-run        what would stand again")]
+    Undo(UndoArgs),
     /// Check this machine and its replica
     Doctor(DoctorArgs),
     /// Run the agent of this machine
@@ -674,6 +680,19 @@ pub(crate) struct HistoryArgs {
     /// How many
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
     pub(crate) count: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UndoArgs {
+    /// The change, as `lab history` shows it; without it, your own last one
+    #[arg(value_name = "CHANGE")]
+    pub(crate) change: Option<String>,
+    /// Show what would stand again, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also where others have changed the same since
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@ mod root;
 mod status;
 mod target;
 mod token;
+mod undo;
 
 use crate::args::{Cli, Global, Verb};
 use crate::error::{CommandError, Exit};
@@ -93,6 +94,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
+        Verb::Undo(args) => undo::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
         Verb::Revoke(args) => {
             let why = revoke::Why {

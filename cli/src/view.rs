@@ -17,4 +17,5 @@ pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod target;
 pub(crate) mod token;
+pub(crate) mod undo;
 pub(crate) mod undone;

@@ -160,7 +160,7 @@ const COMMANDS: &[Row<'_>] = &[
         &["token", "create", "--witness", "two"],
         64,
         "error[C001]",
-        "any, one or one=NODE",
+        "any, one, one=NODE or quorum",
     ),
     (
         &["token", "revoke", "ffff"],

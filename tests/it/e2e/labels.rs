@@ -123,3 +123,57 @@ fn a_changed_declaration_changes_the_file_on_every_machine_that_has_the_label() 
     let again = lab.cli(1, &["plan", "-f", &file, "--exit-code"]).ok();
     assert!(again.contains("nothing to do"), "{again}");
 }
+
+#[test]
+fn a_change_is_taken_back_and_others_are_not_overwritten() {
+    let lab = TestLab::of(2);
+    let bob = lab.operator("bob", &[]);
+    lab.cli(0, &["label", "add", "role=web", "site=attic", "-t", "n2"])
+        .ok();
+    lab.cli(0, &["label", "rm", "role=web", "-t", "n2"]).ok();
+    lab.until_whole();
+    assert!(!lab.has_label(1, "n2", "role=web"));
+
+    let shown = lab.cli(0, &["undo", "--dry-run"]).said();
+    assert!(
+        shown.contains("label/n2/role=web") && shown.contains("comes back"),
+        "{shown}"
+    );
+    assert!(
+        !lab.has_label(0, "n2", "role=web"),
+        "nothing is changed by looking"
+    );
+    lab.cli(0, &["undo", "-y"]).ok();
+    lab.until("it stands again", SOON, || {
+        lab.has_label(1, "n2", "role=web")
+    });
+    assert!(lab.has_label(1, "n2", "site=attic"));
+
+    // Of somebody else, by its name; and not over what a third one wrote since.
+    lab.cli_as(&bob, 1, &["label", "add", "canary", "-t", "n1"])
+        .ok();
+    lab.until_whole();
+    let change = lab.cli(0, &["history", "-n", "1", "-o", "name"]).ok();
+    let change = change.trim();
+    lab.cli(0, &["label", "rm", "canary", "-t", "n1"]).ok();
+    lab.cli(0, &["label", "add", "canary", "-t", "n1"]).ok();
+    let ran = lab.cli(0, &["undo", change, "-y"]).ends_with(7);
+    assert!(
+        ran.err.contains("error[M037]") && ran.err.contains("ana has changed"),
+        "{}",
+        ran.err
+    );
+    assert!(lab.has_label(0, "n1", "canary"));
+    lab.cli(0, &["undo", change, "-y", "--force"]).ok();
+    assert!(!lab.has_label(0, "n1", "canary"));
+    for (args, code) in [
+        (vec!["undo", "nosuch", "-y"], "M027"),
+        (
+            vec!["undo", change, "-y", "--no-input", "--key", "/nowhere"],
+            "K002",
+        ),
+    ] {
+        let ran = lab.cli(0, &args);
+        assert!(ran.err.contains(&format!("error[{code}]")), "{}", ran.err);
+    }
+}
