@@ -34,8 +34,6 @@ fn founder() -> (SignedRoot, SigningKey) {
     );
     let author = |key: &SigningKey| AuthorId(key.verifying_key().to_bytes());
     let record = RootRecord {
-        version: 0,
-        prev: [0; 32],
         name: "home".into(),
         nonce: [1; 16],
         root_keys: vec![author(&root)],
@@ -44,9 +42,8 @@ fn founder() -> (SignedRoot, SigningKey) {
             key: author(&admin),
             name: "ana".into(),
         }],
-        registrars: vec![],
         min_proto: 1,
-        annul: Vec::new(),
+        ..RootRecord::default()
     };
     (SignedRoot::sign(&record, &[&root]), admin)
 }

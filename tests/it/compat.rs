@@ -96,8 +96,6 @@ fn root() -> (RootRecord, SignedRoot) {
     let mut root_keys = vec![author(100), author(101)];
     root_keys.sort_unstable();
     let record = RootRecord {
-        version: 0,
-        prev: [0; 32],
         name: "home".into(),
         nonce: [7; 16],
         root_keys,
@@ -114,7 +112,7 @@ fn root() -> (RootRecord, SignedRoot) {
         ],
         registrars: vec![node(50)],
         min_proto: 1,
-        annul: Vec::new(),
+        ..RootRecord::default()
     };
     let signed = SignedRoot::sign(&record, &[&key(100), &key(101)]);
     (record, signed)

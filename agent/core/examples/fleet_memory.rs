@@ -49,8 +49,6 @@ fn form(count: usize) -> Fleet {
     );
     let author = |key: &SigningKey| AuthorId(key.verifying_key().to_bytes());
     let record = RootRecord {
-        version: 0,
-        prev: [0; 32],
         name: "fleet".into(),
         nonce: [1; 16],
         root_keys: vec![author(&root_key)],
@@ -59,9 +57,8 @@ fn form(count: usize) -> Fleet {
             key: author(&admin),
             name: "ana".into(),
         }],
-        registrars: vec![],
         min_proto: 1,
-        annul: Vec::new(),
+        ..RootRecord::default()
     };
     let root = SignedRoot::sign(&record, &[&root_key]);
     let mesh = root.mesh();

@@ -52,8 +52,6 @@ impl Fleet {
             SigningKey::from_bytes(&[201; 32]),
         );
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "fleet".into(),
             nonce: [1; 16],
             root_keys: vec![author(&root_key)],
@@ -62,9 +60,8 @@ impl Fleet {
                 key: author(&admin),
                 name: "ana".into(),
             }],
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let root = SignedRoot::sign(&record, &[&root_key]);
         let keys: Vec<NodeKeys> = (0..count)

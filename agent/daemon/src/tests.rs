@@ -43,8 +43,6 @@ impl Founder {
         );
         let node_key = entropy::bytes::<32>().unwrap();
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: *entropy::bytes().unwrap(),
             root_keys: vec![author(&root)],
@@ -53,9 +51,8 @@ impl Founder {
                 key: author(&admin),
                 name: "ann".into(),
             }],
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let signed = SignedRoot::sign(&record, &[&root]);
         let mesh = signed.mesh();

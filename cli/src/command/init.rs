@@ -53,8 +53,6 @@ pub(super) fn run(context: Context<'_>, args: InitArgs) -> Result<Exit, CommandE
     let admin = SigningKey::from_bytes(&entropy::bytes()?);
     let node_key = Zeroizing::new(entropy::bytes::<32>()?);
     let record = RootRecord {
-        version: 0,
-        prev: [0; 32],
         name: args.name.clone(),
         nonce: entropy::bytes()?,
         root_keys: vec![author(&root)],
@@ -63,9 +61,8 @@ pub(super) fn run(context: Context<'_>, args: InitArgs) -> Result<Exit, CommandE
             key: author(&admin),
             name: admin_name.clone(),
         }],
-        registrars: Vec::new(),
         min_proto: 1,
-        annul: Vec::new(),
+        ..RootRecord::default()
     };
     let signed = SignedRoot::sign(&record, &[&root]);
     let mesh = signed.mesh();

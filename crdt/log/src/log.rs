@@ -211,14 +211,6 @@ impl Log {
         self.state.acts().find(carries).map(|s| s.id)
     }
 
-    /// Verifies a root record that nobody has handed in yet, against those that are known here.
-    ///
-    /// # Errors
-    /// What it lacks; also if it would not be in force.
-    pub fn check_root(&self, signed: &SignedRoot) -> Result<RootRecord, RootError> {
-        self.state.check_next_root(signed)
-    }
-
     /// The founding record with its signatures: what a newcomer needs first.
     pub fn signed_root(&self) -> &SignedRoot {
         self.state.signed_root()

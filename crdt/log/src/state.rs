@@ -369,10 +369,9 @@ impl State {
     }
 
     /// Verifies a record that is to follow the one in force.
-    pub(crate) fn check_next_root(&self, signed: &SignedRoot) -> Result<RootRecord, RootError> {
-        let record = self.roots.check(signed)?.record().clone();
-        if record.prev == self.in_force.hash() {
-            Ok(record)
+    pub(crate) fn check_next_root(&self, signed: &SignedRoot) -> Result<(), RootError> {
+        if self.roots.check(signed)?.record().prev == self.in_force.hash() {
+            Ok(())
         } else {
             Err(RootError::Prev)
         }

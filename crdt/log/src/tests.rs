@@ -38,16 +38,13 @@ impl World {
 
     fn with_admins(admins: Vec<Admin>) -> Self {
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: [0; 16],
             root_keys: vec![author(&key(100))],
             threshold: 1,
             admins,
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         Self {
             root: SignedRoot::sign(&record, &[&key(100)]),

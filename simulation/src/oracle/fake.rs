@@ -98,8 +98,6 @@ impl Fake {
     pub(super) fn new(count: usize) -> Self {
         let root_key = key(200);
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: [1; 16],
             root_keys: vec![author(&root_key)],
@@ -108,9 +106,8 @@ impl Fake {
                 key: author(&key(ADMIN)),
                 name: "ana".into(),
             }],
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let mesh = SignedRoot::sign(&record, &[&root_key]).mesh();
         let mut fake = Self {

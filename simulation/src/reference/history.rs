@@ -126,8 +126,6 @@ impl History {
         let root_percent = if rng.percent(30) { 15 } else { 0 };
         let threshold = 1 + rng.below(roots.len()) as u8;
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: [0; 16],
             root_keys: ascending(&roots),
@@ -141,7 +139,7 @@ impl History {
                 .collect(),
             registrars,
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let mut history = Self {
             rng,

@@ -176,8 +176,6 @@ impl World {
             SigningKey::from_bytes(&[201; 32]),
         );
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: [1; 16],
             root_keys: vec![author(&root_key)],
@@ -186,9 +184,8 @@ impl World {
                 key: author(&admin_key),
                 name: "ana".into(),
             }],
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let root = SignedRoot::sign(&record, &[&root_key]);
         let mesh = root.mesh();

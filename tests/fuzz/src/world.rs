@@ -88,8 +88,6 @@ impl World {
 
     fn make() -> Self {
         let record = RootRecord {
-            version: 0,
-            prev: [0; 32],
             name: "home".into(),
             nonce: [0; 16],
             root_keys: vec![author(100)],
@@ -98,9 +96,8 @@ impl World {
                 key: author(1),
                 name: "ana".into(),
             }],
-            registrars: vec![],
             min_proto: 1,
-            annul: Vec::new(),
+            ..RootRecord::default()
         };
         let root = SignedRoot::sign(&record, &[&Self::key(100)]);
         let mut said = Said {

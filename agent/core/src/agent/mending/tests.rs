@@ -39,8 +39,6 @@ fn mesh(said: Vec<Body>) -> (SignedRoot, Vec<Bytes>) {
     let key = SigningKey::from_bytes(&[200; 32]);
     let ana = lab_crdt_model::AuthorId(key.verifying_key().to_bytes());
     let record = RootRecord {
-        version: 0,
-        prev: [0; 32],
         name: "home".into(),
         nonce: [1; 16],
         root_keys: vec![ana],
@@ -49,9 +47,8 @@ fn mesh(said: Vec<Body>) -> (SignedRoot, Vec<Bytes>) {
             key: ana,
             name: "ana".into(),
         }],
-        registrars: vec![],
         min_proto: 1,
-        annul: Vec::new(),
+        ..RootRecord::default()
     };
     let root = SignedRoot::sign(&record, &[&key]);
     let mut prev = StatementId::ZERO;
