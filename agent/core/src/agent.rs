@@ -1,6 +1,7 @@
 //! The agent: routes inputs to its parts and owns the outbox. Decides nothing that a part could decide.
 
 mod asked;
+mod fetching;
 mod figures;
 mod joining;
 mod mending;
@@ -33,6 +34,7 @@ use crate::present;
 use crate::replica::{Replica, Taken, put, register_key};
 use crate::report::Reporter;
 
+use fetching::Fetch;
 use mending::Loss;
 
 /// A pushed payload starts with what it is.
@@ -119,6 +121,10 @@ struct Member {
     admitted: Arc<BTreeSet<NodeId>>,
     /// The store lost records, and they are not back yet.
     loss: Option<Loss>,
+    /// Who was asked last for statements and may still be sending them.
+    fetching: Option<Fetch>,
+    /// Waiting statements needed others when an exchange was last opened.
+    was_wanting: bool,
     was_joined: bool,
     joined_told: bool,
     beacon_at: Mono,
@@ -317,6 +323,8 @@ impl Agent {
             known_addresses,
             admitted: Arc::default(),
             loss: None,
+            fetching: None,
+            was_wanting: false,
             was_joined: false,
             joined_told: false,
             beacon_at: now.mono.plus_ms(wait),

@@ -100,6 +100,11 @@ pub struct Answer {
     pub statements: Vec<Bytes>,
     /// Registers to take in.
     pub registers: Vec<Bytes>,
+    /// The message that asks for the statements that the sender has and this replica lacks. It goes after the others,
+    /// or nowhere while someone else is sending the same.
+    pub ask: Option<Bytes>,
+    /// The sender said which statements it has, and this replica lacks none of them.
+    pub has_all: bool,
     /// After taking in the statements: call [`resume`] with this.
     pub resume: Option<Resume>,
 }
@@ -123,6 +128,11 @@ pub fn open(log: &Log, registers: &Registers) -> Vec<Bytes> {
     .iter()
     .map(encode)
     .collect()
+}
+
+/// Whether what [`open`] says names every author that is held here.
+pub fn is_told_at_once(log: &Log) -> bool {
+    log.prints().count(0, 0) <= LIST_MAX
 }
 
 /// Continues a large exchange once the last portion was taken in.
@@ -195,8 +205,10 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             if !missing.is_empty() {
                 reply.push(portion(log, missing, prefix));
             }
+            out.has_all = !lacks_any;
             if wants_list && lacks_any {
-                reply.push(list(Plane::Statements, log, registers, prefix, false));
+                let ask = list(Plane::Statements, log, registers, prefix, false);
+                out.ask = Some(encode(&ask));
             }
         }
         Message::Reports {

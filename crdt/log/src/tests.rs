@@ -186,13 +186,14 @@ fn copy(from: &Log, to: &mut Log) {
         let mut back = Vec::new();
         for message in queue.drain(..) {
             let answer = sync::answer(from, &ra, &message).unwrap();
-            for m in answer.messages {
+            for m in answer.messages.into_iter().chain(answer.ask) {
                 let got = sync::answer(to, &rb, &m).unwrap();
                 let progress = to.progress();
                 for s in got.statements {
                     let _outcome = to.ingest(&s, Mono(0));
                 }
                 back.extend(got.messages);
+                back.extend(got.ask);
                 if to.progress() != progress {
                     back.extend(got.resume.map(|r| sync::resume(to, &rb, r)));
                     let wanted = to.wanted(64);

@@ -39,6 +39,11 @@ impl Acknowledged {
         }
     }
 
+    /// Whether it is not known yet that anyone but its promiser held it.
+    fn is_alone(promise: &Promise) -> bool {
+        promise.kept_by.iter().all(|node| *node == promise.by)
+    }
+
     /// What must be there: at least one honest disk held it all the time.
     fn is_due(&self, promise: &Promise) -> bool {
         self.trust.is_honest(promise.by)
@@ -102,11 +107,11 @@ impl Oracle for Acknowledged {
                 return self.broken(seen, Some(node), what);
             }
         }
-        // Only promises of doubtful disks need others who kept them.
+        // Promises of doubtful disks need others who kept them, and those of machines that are put out of the mesh.
         let doubtful: Vec<StatementId> = self
             .promises
             .iter()
-            .filter(|(_, p)| !self.is_due(p))
+            .filter(|(_, p)| !self.is_due(p) || Self::is_alone(p))
             .map(|(id, _)| *id)
             .collect();
         if doubtful.is_empty() {
@@ -170,6 +175,12 @@ impl Oracle for Acknowledged {
             })
             .collect();
         for (id, promise) in self.promises.iter().filter(|(_, p)| self.is_due(p)) {
+            // What only a machine held that was put out of the mesh before it could tell anyone goes with it: whom
+            // others took out, they do not talk to.
+            let is_out = !members.contains(&promise.by);
+            if is_out && !promise.kept_by.iter().any(|n| members.contains(n)) {
+                continue;
+            }
             for node in &members {
                 let is_there = held.get(node).is_none_or(|ids| ids.contains(id));
                 if !is_there && is_told(id) {

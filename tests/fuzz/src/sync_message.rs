@@ -21,7 +21,7 @@ pub fn sync_message(data: &[u8]) {
     assert!(answer.messages.len() <= ANSWERS_MAX);
     // A replica that has everything understands whatever this one answers.
     let full = world.replica(all);
-    for message in &answer.messages {
+    for message in answer.messages.iter().chain(&answer.ask) {
         let back = sync::answer(&full, &registers, message).expect("our own messages are sound");
         assert!(back.messages.len() <= ANSWERS_MAX);
     }

@@ -154,8 +154,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             messages.extend(sync::open(&full, &registers));
             messages.push(sync::want(vec![full.newest().next().expect("a statement")]));
             for message in messages.clone() {
-                messages.extend(sync::answer(&full, &registers, &message).expect("sound").messages);
-                messages.extend(sync::answer(&empty, &none, &message).expect("sound").messages);
+                let of_full = sync::answer(&full, &registers, &message).expect("sound");
+                let of_empty = sync::answer(&empty, &none, &message).expect("sound");
+                for answer in [of_full, of_empty] {
+                    messages.extend(answer.messages.into_iter().chain(answer.ask));
+                }
             }
             messages.into_iter().enumerate().map(|(at, m)| named(&at.to_string(), m.to_vec())).collect()
         }

@@ -35,6 +35,9 @@ impl Agent {
                 m.replica.batch.push(put(Table::Addresses, &peer.0, value));
             }
         }
+        if let (Stage::Member(m), LinkState::Down { .. }) = (&mut self.stage, &state) {
+            m.fetch_ends(peer);
+        }
         self.mesh_input(match state {
             LinkState::Up { address } => MeshInput::LinkUp { peer, address },
             LinkState::Down { why } => MeshInput::LinkDown { peer, why },
@@ -91,10 +94,13 @@ impl Agent {
                 _ => {}
             },
             MeshOutput::SyncOpen { peer } => {
+                m.fetch_all(peer, now.mono);
                 m.replica.log.forget_full();
                 let mut messages = sync::open(&m.replica.log, &m.replica.registers);
+                // The exchange itself mostly brings what waiting statements need. What an earlier one did not bring is
+                // asked for by name.
                 let wanted = m.replica.log.wanted(WANTED_MAX);
-                if !wanted.is_empty() {
+                if std::mem::replace(&mut m.was_wanting, !wanted.is_empty()) && !wanted.is_empty() {
                     reached!("an exchange asks for what waiting statements need");
                     messages.push(sync::want(wanted));
                 }
@@ -138,6 +144,13 @@ impl Agent {
             return;
         };
         let mut messages = answer.messages;
+        let now = self.now;
+        if answer.has_all {
+            m.fetch_ends(from);
+        }
+        if let Some(ask) = answer.ask.filter(|_| m.may_fetch(from, now.mono)) {
+            messages.push(ask);
+        }
         let progress = m.replica.log.progress();
         let has_statements = !answer.statements.is_empty();
         for statement in &answer.statements {
@@ -156,9 +169,13 @@ impl Agent {
         // An exchange goes on only while it leads to something: what is refused here would be sent for ever.
         let is_progress = m.replica.log.progress() != progress;
         if let Some(resume) = answer.resume.filter(|_| is_progress) {
+            m.fetch_goes_on(from, now.mono);
             messages.push(sync::resume(&m.replica.log, &m.replica.registers, resume));
+        } else if has_statements {
+            m.fetch_ends(from);
         }
-        if is_progress {
+        // What is still to come of an exchange may be just what is wanted.
+        if is_progress && !m.is_fetching(now.mono) {
             let wanted = m.replica.log.wanted(WANTED_MAX);
             if !wanted.is_empty() {
                 messages.push(sync::want(wanted));
@@ -166,7 +183,7 @@ impl Agent {
         }
         if !messages.is_empty() {
             m.mesh
-                .handle(self.now, MeshInput::SyncReply { to: from, messages });
+                .handle(now, MeshInput::SyncReply { to: from, messages });
         }
     }
 
