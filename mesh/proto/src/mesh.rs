@@ -45,6 +45,8 @@ const PROBE_MS: u64 = 3_000;
 const LARGE: [usize; 2] = [500, 5_000];
 /// Places for outputs that are kept while there are none: a view may bring one output per member, once.
 const OUTBOX_KEPT: usize = 64;
+/// Members that a node without any neighbour dials in a round.
+const LONELY_DIALS: usize = 8;
 /// Members picked at random until one is fit.
 const PICKS: usize = 16;
 
@@ -1108,6 +1110,16 @@ impl Mesh {
             }
             return;
         }
+        if is_lonely && !doubtful.is_empty() {
+            // Two who are left of a small mesh must not miss each other for rounds.
+            let places = self.session.some(&doubtful, LONELY_DIALS);
+            let nodes = places.into_iter().filter_map(|at| roster.at(at));
+            let nodes: Vec<NodeId> = nodes.filter(is_other).collect();
+            for node in nodes {
+                self.rejoin_with(node, now);
+            }
+            return;
+        }
         let target = if !doubtful.is_empty() && (is_probe || is_lonely || self.session.was_early())
         {
             let place = self.session.pick(&doubtful);
@@ -1136,10 +1148,14 @@ impl Mesh {
             }
             return;
         }
-        if !self.links.contains_key(&target) {
-            self.session.want(target, None, true, now);
+        self.rejoin_with(target, now);
+    }
+
+    fn rejoin_with(&mut self, node: NodeId, now: Mono) {
+        if !self.links.contains_key(&node) {
+            self.session.want(node, None, true, now);
         }
-        self.gossip.join(target, true, now);
+        self.gossip.join(node, true, now);
     }
 
     fn next_due(&self) -> Option<Deadline> {

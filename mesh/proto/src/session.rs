@@ -201,6 +201,17 @@ impl Session {
         from.get(usize::try_from(at).unwrap_or(0)).copied()
     }
 
+    /// Up to `count` different ones of `from`, at random.
+    pub(crate) fn some<T: Copy>(&mut self, from: &[T], count: usize) -> Vec<T> {
+        let mut left = from.to_vec();
+        let mut out = Vec::new();
+        while out.len() < count && !left.is_empty() {
+            let at = usize::try_from(below(&mut self.rng, left.len() as u64)).unwrap_or(0);
+            out.push(left.swap_remove(at));
+        }
+        out
+    }
+
     /// Heads or tails.
     pub(crate) fn flip(&mut self) -> bool {
         below(&mut self.rng, 2) == 0

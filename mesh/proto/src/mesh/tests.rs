@@ -334,6 +334,21 @@ fn who_starts_among_many_that_start_is_not_accused() {
 }
 
 #[test]
+fn the_last_two_of_nine_find_each_other_within_a_minute() {
+    for seed in 0..12 {
+        let mut world = world(9, 900 + seed);
+        world.run_ms(30_000);
+        (2..9).for_each(|node| world.kill(node));
+        world.split(|i| u8::from(i > 0));
+        world.run_ms(10 * 60_000);
+        assert_eq!(world.opinion(0, 1), Opinion::Down);
+        world.split(|_| 0);
+        let meet = |it: &World| it.opinion(0, 1) == Opinion::Alive;
+        assert!(world.run_until(60_000, meet).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_dial_that_failed_says_nothing_about_who_was_heard_since_it_began() {
     let config = Config::homelab();
     let at = |s: u64| Mono(0).plus_ms(s * 1_000);
