@@ -47,7 +47,8 @@ const TIDY_MS: u64 = 30_000;
 const WANTED_MAX: usize = 64;
 /// Beacons of a mesh of this many nodes come at the configured rate; in larger ones, each node slows down.
 const BEACON_NODES: u64 = 12;
-const BEACON_MS_MAX: u64 = 3_600_000;
+/// In a mesh of 35,000 nodes.
+const BEACON_MS_MAX: u64 = 24 * 3_600_000;
 /// At most one beacon on demand (suspicion, new addresses) in this time.
 const BEACON_MS_MIN: u64 = 1_000;
 /// How far ahead of this node's clock a stamp may be that is handed on to the next author. Beyond it a clock is wrong
