@@ -222,6 +222,7 @@ impl World {
             root: root.encode(),
             record,
             tampers: BTreeMap::new(),
+            views: Vec::new(),
             options,
         }
     }
