@@ -154,7 +154,11 @@ impl AntiEntropy {
 
     /// Whether the link is used by an exchange or is about to be.
     pub(crate) fn is_busy(&self, peer: &NodeId, config: &Config, now: Mono) -> bool {
-        !self.is_quiet && self.links.get(peer).is_some_and(|it| it.is_busy(config, now))
+        !self.is_quiet
+            && self
+                .links
+                .get(peer)
+                .is_some_and(|it| it.is_busy(config, now))
     }
 
     /// Whether no link is busy, for all that is known without a look at each.

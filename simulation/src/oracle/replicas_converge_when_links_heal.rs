@@ -106,7 +106,8 @@ impl Oracle for Convergence {
         for node in self.healing.nodes(seen) {
             let id = seen.id(node);
             let held = seen.registers(node).unwrap_or_default();
-            let is_own = |bytes: &Bytes| registers::read_shared(bytes).is_some_and(|r| r.node == id);
+            let is_own =
+                |bytes: &Bytes| registers::read_shared(bytes).is_some_and(|r| r.node == id);
             let own: Vec<Bytes> = held.into_iter().filter(is_own).collect();
             for ((_, section), register) in registers::newest(&seen.mesh(), &own) {
                 let newest = self.own.entry((id, section)).or_insert((0, Mono(0)));
