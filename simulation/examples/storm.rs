@@ -1,6 +1,6 @@
 //! How a fleet gets up that starts at once, second by second: `storm [NODES] [SECONDS] [SEED]`.
 //!
-//! What is sent of which kind, and what it costs in real time.
+//! What is sent of which kind, and what it costs: in time of a processor (where the system tells it), and in real time.
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 #![expect(
@@ -35,6 +35,16 @@ fn figures(world: &World) -> Vec<(&'static str, u64)> {
     out
 }
 
+/// How long this thread had a processor, milliseconds; 0 where nobody says.
+fn busy_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ns = text
+        .split_whitespace()
+        .next()
+        .and_then(|ns| ns.parse().ok());
+    ns.unwrap_or(0u64) / 1_000_000
+}
+
 fn main() {
     let number = |n: usize, or: u64| {
         let text = std::env::args().nth(n);
@@ -48,10 +58,11 @@ fn main() {
     let mut world = World::form(options, nodes as usize);
     let mut before = figures(&world);
     for second in 1..=seconds {
-        let began = std::time::Instant::now();
+        let (began, busy) = (std::time::Instant::now(), busy_ms());
         world.run_for(1_000);
         let after = figures(&world);
-        print!("{second:>4} s {:>6} ms", began.elapsed().as_millis());
+        let (busy, real) = (busy_ms() - busy, began.elapsed().as_millis());
+        print!("{second:>4} s {busy:>6} ms of {real:>6}");
         for ((name, now), (_, then)) in after.iter().zip(&before) {
             print!("  {name} {}", now - then);
         }

@@ -7,4 +7,5 @@ pub mod authority;
 pub mod config;
 pub mod envelope;
 pub mod history;
+pub(crate) mod known;
 pub mod registers;

@@ -202,6 +202,8 @@ pub struct World {
     record: RootRecord,
     /// Machines of adversaries.
     tampers: BTreeMap<u32, Box<dyn Tamper>>,
+    /// Of this moment.
+    views: Vec<see::ViewOf>,
 }
 
 impl std::fmt::Debug for World {

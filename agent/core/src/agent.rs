@@ -49,7 +49,8 @@ const TIDY_MS: u64 = 30_000;
 const WANTED_MAX: usize = 64;
 /// Beacons of a mesh of this many nodes come at the configured rate; in larger ones, each node slows down.
 const BEACON_NODES: u64 = 12;
-const BEACON_MS_MAX: u64 = 3_600_000;
+/// Reached at 34,560 nodes; beyond them all together speak more often.
+const BEACON_MS_MAX: u64 = 24 * 3_600_000;
 /// At most one beacon on demand (suspicion, new addresses) in this time.
 const BEACON_MS_MIN: u64 = 1_000;
 /// How far ahead of this node's clock a stamp may be that is handed on to the next author. Beyond it a clock is wrong
@@ -642,5 +643,19 @@ impl Member {
                 },
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beacons_of_all_together_come_at_one_rate_in_meshes_of_any_size() {
+        for nodes in [12, 120, 1_200, 12_000, 34_560] {
+            assert_eq!(beacon_period(30_000, nodes) / nodes, 2_500, "{nodes} nodes");
+        }
+        assert_eq!(beacon_period(30_000, 1), 30_000);
+        assert_eq!(beacon_period(30_000, 1_000_000), BEACON_MS_MAX);
     }
 }

@@ -19,7 +19,7 @@ pub struct Config {
     /// Version of the program, for people and reports.
     pub version: String,
     /// Time between two beacons in a mesh of up to twelve nodes, milliseconds; grows in proportion to larger meshes,
-    /// so that beacons cost a node the same in a mesh of any size. At most an hour.
+    /// so that beacons cost a node the same in a mesh of any size. At most a day.
     pub beacon_ms: u64,
     /// Time between two checks that the machine still is as wanted, milliseconds.
     pub converge_ms: u64,

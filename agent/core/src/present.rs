@@ -1,6 +1,6 @@
 //! What a replica looks like to a person.
 
-use lab_crdt_log::{Body, Log, Rights, WitnessRule, token_id};
+use lab_crdt_log::{Body, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
     CandidateView, ChangeView, FieldView, InviteView, MemberView, OperatorView, PeerView,
@@ -174,22 +174,31 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
 }
 
 fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
-    let registers = &replica.registers;
-    registers
-        .nodes()
-        .into_iter()
-        .map(|node| {
-            let beacon: Option<Beacon> = body(replica, &node, Section::Beacon, issues);
+    replica
+        .registers
+        .each()
+        .enumerate()
+        .map(|(place, (node, registers))| {
+            let [mut beacon, mut facts, mut status] = [None; 3];
+            for register in registers {
+                match register.section {
+                    Section::Beacon => beacon = Some(register),
+                    Section::Facts => facts = Some(register),
+                    Section::Status => status = Some(register),
+                }
+            }
+            let beacon: Option<Beacon> = beacon.and_then(|it| read(it, issues));
             // Taken in before this start: the node's own clock is the best guess of when it was said.
             let guess = beacon.as_ref().map_or(Wall(1), |b| b.wall);
-            let seen = |section| match replica.heard_at(&node, section) {
+            let seen = |section| match replica.heard_at(place, section) {
                 at if at == Wall::default() => guess,
                 at => at,
             };
             ReportView {
                 node,
-                facts: body(replica, &node, Section::Facts, issues),
-                status: body(replica, &node, Section::Status, issues)
+                facts: facts.and_then(|it| read(it, issues)),
+                status: status
+                    .and_then(|it| read(it, issues))
                     .map(|status| (status, seen(Section::Status))),
                 beacon: beacon.map(|beacon| (beacon, seen(Section::Beacon))),
             }
@@ -203,13 +212,17 @@ pub(crate) fn body<T: DeserializeOwned>(
     section: Section,
     issues: &mut Vec<Issue>,
 ) -> Option<T> {
-    let register = replica.registers.get(node, section)?;
+    read(replica.registers.get(node, section)?, issues)
+}
+
+fn read<T: DeserializeOwned>(register: &Register, issues: &mut Vec<Issue>) -> Option<T> {
     match postcard::from_bytes(&register.body) {
         Ok(body) => Some(body),
         Err(_) => {
+            let section = register.section;
             let what = format!("its report {section:?} cannot be read by this version");
             issues.push(
-                Issue::warning("M021", node.to_string(), what)
+                Issue::warning("M021", register.node.to_string(), what)
                     .with_help("update the older of the two machines"),
             );
             None

@@ -331,9 +331,10 @@ impl Replica {
         postcard::from_bytes(&register.body).ok()
     }
 
-    /// When a report was taken in by the clock of this node, to the second; zero if that was before this start.
-    pub(crate) fn heard_at(&self, node: &NodeId, section: Section) -> Wall {
-        self.ages.at(self.registers.place(node), section)
+    /// When a report of the node at a place was taken in by the clock of this node, to the second; zero if that was
+    /// before this start.
+    pub(crate) fn heard_at(&self, place: usize, section: Section) -> Wall {
+        self.ages.at(place, section)
     }
 
     /// Forgets reports of whoever may not report any more; returns which.

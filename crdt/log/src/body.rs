@@ -334,8 +334,10 @@ impl Body {
 
     /// Reads canonical bytes; `None` for anything else or beyond a limit.
     pub fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        if kind == Kind::EDIT && !nesting::is_bounded(bytes) {
+            return None;
+        }
         let body = match kind {
-            Kind::EDIT if !nesting::is_bounded(bytes) => return None,
             Kind::EDIT => Self::Edit(canonical(bytes)?),
             Kind::GRANT => Self::Grant(canonical(bytes)?),
             Kind::REVOKE_GRANT => Self::RevokeGrant(canonical(bytes)?),
@@ -351,6 +353,14 @@ impl Body {
             other => Self::Unknown(other, bytes.to_vec()),
         };
         body.is_within_limits().then_some(body)
+    }
+
+    /// The same for bytes that were read before: what they are was found out then.
+    pub(crate) fn decode_again(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            Kind::EDIT => postcard::from_bytes(bytes).ok().map(Self::Edit),
+            other => Self::decode(other, bytes),
+        }
     }
 
     fn is_within_limits(&self) -> bool {

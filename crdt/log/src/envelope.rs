@@ -141,9 +141,21 @@ pub fn open(mesh: &MeshId, bytes: &Bytes) -> Result<Statement, EnvelopeError> {
 
 /// Reads a statement whose signature was checked before it was stored here.
 pub(crate) fn parse(bytes: &Bytes) -> Result<Statement, EnvelopeError> {
+    parse_with(bytes, Body::decode)
+}
+
+/// The same for bytes that were parsed before.
+pub(crate) fn parse_again(bytes: &Bytes) -> Result<Statement, EnvelopeError> {
+    parse_with(bytes, Body::decode_again)
+}
+
+fn parse_with(
+    bytes: &Bytes,
+    decode: impl FnOnce(Kind, &[u8]) -> Option<Body>,
+) -> Result<Statement, EnvelopeError> {
     let frame = Frame::of(bytes)?;
     let kind = Kind(frame.signed[1]);
-    let body = Body::decode(kind, frame.body).ok_or(EnvelopeError::Body)?;
+    let body = decode(kind, frame.body).ok_or(EnvelopeError::Body)?;
     let seq = u64::from_be_bytes(array(&frame.signed[34..42]));
     let prev = StatementId(array(&frame.signed[42..74]));
     if (seq == 0) != (prev == StatementId::ZERO) {

@@ -302,6 +302,13 @@ impl Registers {
             .flat_map(|sections| sections.0.iter().flatten())
     }
 
+    /// The registers of each node that has reported, by node; the place of a node is its place here.
+    pub fn each(&self) -> impl Iterator<Item = (NodeId, impl Iterator<Item = &Arc<Register>>)> {
+        let all = self.newest.values();
+        all.into_iter()
+            .map(|(node, sections)| (NodeId(*node), sections.0.iter().flatten()))
+    }
+
     /// Nodes that have reported, in order.
     pub fn nodes(&self) -> Vec<NodeId> {
         let all = self.newest.values();

@@ -15,7 +15,7 @@ use lab_crdt_model::{AuthorId, Hlc, MeshId, StatementId, mutant};
 use crate::body::{Body, Rights};
 use crate::chain::Chain;
 use crate::edits::{Change, EditIndex};
-use crate::envelope::{Statement, parse};
+use crate::envelope::{Statement, parse_again};
 use crate::memo::{StepKey, step_key};
 use crate::prints::{Prints, Sum};
 use crate::resolve::{Authority, resolve};
@@ -449,7 +449,7 @@ impl State {
     pub(crate) fn statement(&self, id: &StatementId) -> Option<Statement> {
         self.act(id)
             .cloned()
-            .or_else(|| parse(&self.stored(id)?.bytes).ok())
+            .or_else(|| parse_again(&self.stored(id)?.bytes).ok())
     }
 
     pub(crate) fn act(&self, id: &StatementId) -> Option<&Statement> {

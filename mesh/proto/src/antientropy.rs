@@ -83,6 +83,10 @@ impl Link {
         self.active
             .is_some_and(|at| now.ms_since(at) < config.pull_idle_ms)
     }
+
+    fn is_busy(&self, config: &Config, now: Mono) -> bool {
+        self.due.is_some() || self.is_active(config, now) || !self.queue.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +95,8 @@ pub(crate) struct AntiEntropy {
     is_known: bool,
     history: VecDeque<(Digests, Mono)>,
     links: BTreeMap<NodeId, Link>,
+    /// No link pulls, is about to, or has anything waiting: mostly so, and then nobody looks at each.
+    is_quiet: bool,
     announce: Option<Mono>,
     announce_is_pull: bool,
     announced: Option<Mono>,
@@ -111,6 +117,7 @@ impl AntiEntropy {
             is_known: false,
             history: VecDeque::new(),
             links: BTreeMap::new(),
+            is_quiet: true,
             announce: None,
             announce_is_pull: false,
             announced: None,
@@ -147,9 +154,16 @@ impl AntiEntropy {
 
     /// Whether the link is used by an exchange or is about to be.
     pub(crate) fn is_busy(&self, peer: &NodeId, config: &Config, now: Mono) -> bool {
-        self.links
-            .get(peer)
-            .is_some_and(|it| it.due.is_some() || it.is_active(config, now) || !it.queue.is_empty())
+        !self.is_quiet
+            && self
+                .links
+                .get(peer)
+                .is_some_and(|it| it.is_busy(config, now))
+    }
+
+    /// Whether no link is busy, for all that is known without a look at each.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     pub(crate) fn link_up(&mut self, peer: NodeId, config: &Config, now: Mono) {
@@ -271,6 +285,7 @@ impl AntiEntropy {
             jitter(&mut self.rng, config.pull_grace_ms, 50)
         };
         let at = now.plus_ms(ms);
+        self.is_quiet = false;
         if is_prompt && (is_news || link.due.is_none()) {
             link.is_prompt = true;
             link.due = Some(link.due.map_or(at, |due| due.min(at)));
@@ -298,6 +313,7 @@ impl AntiEntropy {
             link.is_ours = false;
         }
         link.active = Some(now);
+        self.is_quiet = false;
         self.pulled_at = Some(now);
         true
     }
@@ -319,6 +335,7 @@ impl AntiEntropy {
             link.queue.push_back(body);
         }
         link.active = Some(now);
+        self.is_quiet = false;
         Self::flush(to, link, config, now, &mut self.out);
     }
 
@@ -344,6 +361,9 @@ impl AntiEntropy {
     }
 
     pub(crate) fn deadline(&self, config: &Config) -> Option<Mono> {
+        if self.is_quiet {
+            return self.announce;
+        }
         let of_link = |it: &Link| {
             let flush = it.queue.front().map(|body| {
                 let cost = (body.len() + HEADER_BYTES) as u64;
@@ -380,6 +400,16 @@ impl AntiEntropy {
                 }
             }
         }
+        if self.is_quiet {
+            return;
+        }
+        self.pull(config, now);
+        let mut links = self.links.values();
+        self.is_quiet = !links.any(|it| it.is_busy(config, now));
+    }
+
+    /// Opens exchanges that are due, and goes on with those under way.
+    fn pull(&mut self, config: &Config, now: Mono) {
         let mut open = self
             .links
             .values()

@@ -64,6 +64,11 @@ impl Gossip {
         self.views.is_asked(peer)
     }
 
+    /// Counts up whenever neighbours or those who were asked may have changed.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.views.changes()
+    }
+
     /// Wants another number of neighbours.
     pub(crate) fn resize(&mut self, neighbours_max: usize, now: Mono) {
         self.views.resize(neighbours_max, now);

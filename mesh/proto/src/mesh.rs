@@ -253,6 +253,8 @@ pub struct Mesh {
     /// When the blocked count as unreachable: nobody dials them, so no dial will say so.
     doubt_at: Option<Mono>,
     links: BTreeMap<NodeId, Link>,
+    /// All links were needed for their neighbours alone, as of so many changes among those.
+    minded: Option<u64>,
     visits: BTreeSet<NodeId>,
     unsent: VecDeque<Content>,
     view_at: Option<Mono>,
@@ -310,6 +312,7 @@ impl Mesh {
             blocked: BTreeSet::new(),
             doubt_at: None,
             links: BTreeMap::new(),
+            minded: None,
             visits: BTreeSet::new(),
             unsent: VecDeque::new(),
             view_at: None,
@@ -600,6 +603,7 @@ impl Mesh {
             self.outbox.push_back(MeshOutput::Hangup { peer, why });
             return;
         }
+        self.minded = None;
         let burst = self.config.push_bytes_per_s * 4;
         let former = self.links.insert(
             peer,
@@ -983,19 +987,25 @@ impl Mesh {
                 self.session.want(node, None, false, now);
             }
         }
+        let changes = self.gossip.changes();
+        if !is_small && self.minded == Some(changes) && self.sync.is_quiet() {
+            return;
+        }
         let (gossip, sync, config) = (&self.gossip, &self.sync, &self.config);
         let mut unneeded = Vec::new();
+        let mut are_neighbours = !is_small;
         for (peer, link) in &mut self.links {
-            link.is_needed = is_small
-                || gossip.neighbours().contains(peer)
-                || gossip.is_asked(peer)
-                || sync.is_busy(peer, config, now);
-            if link.is_needed {
+            let was_needed = link.is_needed;
+            let is_tied = gossip.neighbours().contains(peer) || gossip.is_asked(peer);
+            are_neighbours &= is_tied;
+            link.is_needed = is_small || is_tied || sync.is_busy(peer, config, now);
+            if link.is_needed || was_needed {
                 link.needed_until = now;
             } else if now.ms_since(link.needed_until) >= config.linger_ms {
                 unneeded.push(*peer);
             }
         }
+        self.minded = are_neighbours.then_some(changes);
         for peer in unneeded {
             reached!("a link that nobody needs is closed");
             self.hang_up(peer, Reason::Done, now);
@@ -1183,15 +1193,15 @@ impl Mesh {
         } else {
             add(self.gossip.ask_at(), "ask for a neighbour");
         }
-        let linger = self
-            .links
-            .values()
-            .filter(|it| !it.is_needed)
-            .map(|it| it.needed_until);
-        add(
-            linger.min().map(|at| at.plus_ms(self.config.linger_ms)),
-            "close idle link",
-        );
+        if self.minded.is_none() {
+            let unneeded = self.links.values().filter(|it| !it.is_needed);
+            add(
+                unneeded
+                    .map(|it| it.needed_until.plus_ms(self.config.linger_ms))
+                    .min(),
+                "close idle link",
+            );
+        }
         due
     }
 }

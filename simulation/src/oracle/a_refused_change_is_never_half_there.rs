@@ -100,8 +100,7 @@ impl Oracle for Refusals {
             let Some(all) = seen.statements(node) else {
                 continue;
             };
-            let held: BTreeSet<StatementId> =
-                all.iter().filter_map(|b| envelope::id_of(b)).collect();
+            let held: BTreeSet<StatementId> = all.iter().filter_map(envelope::id_shared).collect();
             for (command, handed) in &self.handed {
                 let open = handed.ids.iter().filter(|id| !self.acked.contains(id));
                 let (here, gone): (Vec<_>, Vec<_>) = open.partition(|id| held.contains(id));

@@ -55,7 +55,7 @@ impl Acknowledged {
 
     fn held(seen: &mut dyn Seen, node: usize) -> Option<BTreeSet<StatementId>> {
         let all = seen.statements(node)?;
-        Some(all.iter().filter_map(|b| envelope::id_of(b)).collect())
+        Some(all.iter().filter_map(envelope::id_shared).collect())
     }
 }
 
@@ -145,7 +145,7 @@ impl Oracle for Acknowledged {
             let Some(statements) = seen.statements(*node) else {
                 continue;
             };
-            let ids = statements.iter().filter_map(|b| envelope::id_of(b));
+            let ids = statements.iter().filter_map(envelope::id_shared);
             held.insert(*node, ids.collect());
             all.extend(statements);
         }

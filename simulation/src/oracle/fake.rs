@@ -1,6 +1,7 @@
 //! A world that is nothing but what a test says of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -288,9 +289,9 @@ impl Seen for Fake {
         node.is_up.then_some(node.digests)
     }
 
-    fn view(&mut self, node: usize, _mask: ViewMask) -> Option<ReplicaView> {
+    fn view(&mut self, node: usize, _mask: ViewMask) -> Option<Rc<ReplicaView>> {
         let node = &self.nodes[node];
-        (node.is_up && !node.is_silent).then(|| node.view.clone())
+        (node.is_up && !node.is_silent).then(|| Rc::new(node.view.clone()))
     }
 
     fn statements(&mut self, node: usize) -> Option<Vec<Bytes>> {

@@ -46,7 +46,7 @@ impl Authorised {
             return Ok(());
         };
         let shown: BTreeSet<StatementId> = view.history.iter().map(|c| c.id).collect();
-        let held: BTreeSet<StatementId> = all.iter().filter_map(|b| envelope::id_of(b)).collect();
+        let held: BTreeSet<StatementId> = all.iter().filter_map(envelope::id_shared).collect();
         if shown != held {
             // What is told of the statements is a little older than what is shown: next time.
             return Ok(());

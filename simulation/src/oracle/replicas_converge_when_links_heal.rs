@@ -106,9 +106,12 @@ impl Oracle for Convergence {
         for node in self.healing.nodes(seen) {
             let id = seen.id(node);
             let held = seen.registers(node).unwrap_or_default();
-            for ((of, section), register) in registers::newest(&seen.mesh(), &held) {
+            let is_own =
+                |bytes: &Bytes| registers::read_shared(bytes).is_some_and(|r| r.node == id);
+            let own: Vec<Bytes> = held.into_iter().filter(is_own).collect();
+            for ((_, section), register) in registers::newest(&seen.mesh(), &own) {
                 let newest = self.own.entry((id, section)).or_insert((0, Mono(0)));
-                if of == id && newest.0 < register.seq {
+                if newest.0 < register.seq {
                     *newest = (register.seq, seen.now());
                 }
             }

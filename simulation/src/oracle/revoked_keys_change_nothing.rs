@@ -146,11 +146,10 @@ impl Revocations {
             reports: true,
             ..ViewMask::default()
         };
-        let linked: BTreeSet<NodeId> = seen
-            .view(node, mask)
-            .map(|v| v.peers)
-            .unwrap_or_default()
-            .into_iter()
+        let view = seen.view(node, mask);
+        let linked: BTreeSet<NodeId> = view
+            .iter()
+            .flat_map(|v| &v.peers)
             .filter(|p| p.is_linked && known.contains(&p.node))
             .map(|p| p.node)
             .collect();

@@ -1,6 +1,7 @@
 //! What an oracle may look at: a world as facts, not as logic.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use lab_agent_core::{CommandId, Event, ViewMask};
@@ -69,8 +70,8 @@ pub trait Seen {
     fn is_open(&self, from: usize, to: usize) -> bool;
     /// What its replica holds; `None` while it is down or joins. Cheap.
     fn digests(&mut self, node: usize) -> Option<Digests>;
-    /// What its replica shows people; `None` while it is down or joins.
-    fn view(&mut self, node: usize, mask: ViewMask) -> Option<ReplicaView>;
+    /// What its replica shows people; `None` while it is down or joins. May show more than was asked for.
+    fn view(&mut self, node: usize, mask: ViewMask) -> Option<Rc<ReplicaView>>;
     /// The envelopes that its replica holds, in any order; `None` when this is not known.
     fn statements(&mut self, node: usize) -> Option<Vec<Bytes>>;
     /// The reports that its replica holds; `None` when this is not known.

@@ -48,7 +48,7 @@ impl FalseEqual {
             return Ok(());
         };
         let now = seen.now();
-        for peer in view.peers {
+        for peer in &view.peers {
             let Some(other) = by_id.get(&peer.node).copied() else {
                 continue;
             };

@@ -96,9 +96,9 @@ impl Oracle for UnknownKinds {
                 fields: true,
                 ..ViewMask::default()
             };
-            let standing = seen.view(node, mask).map(|v| v.fields).unwrap_or_default();
+            let view = seen.view(node, mask);
+            let standing = view.iter().flat_map(|v| &v.fields);
             let meant = standing
-                .iter()
                 .flat_map(|f| &f.candidates)
                 .find(|c| unknown.iter().any(|s| s.id == c.statement));
             if let Some(candidate) = meant {

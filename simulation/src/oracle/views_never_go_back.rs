@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use lab_crdt_model::report::Section;
 use lab_crdt_model::{Mono, NodeId, StatementId};
 
 use crate::oracle::evidence::{Rota, Trust};
 use crate::oracle::{Note, Oracle, Seen, Verdict, What, short};
+use crate::reference::known::{are_same, kept};
 use crate::reference::{envelope, registers};
 
 /// Time in which a start has read its disk and what was being written is decided, milliseconds.
@@ -24,6 +26,8 @@ struct Mark {
     durable: Option<(Mono, BTreeSet<u32>)>,
     /// Numbers of reports since its last start.
     seqs: BTreeMap<(NodeId, Section), u64>,
+    /// Its reports when they were looked at last.
+    reports: Vec<Bytes>,
 }
 
 /// Reports of one incarnation: the first and last number seen.
@@ -65,7 +69,7 @@ impl Watermarks {
             .get(&node)
             .is_some_and(|m| m.digest == digests.statements && !m.held.is_empty());
         if !is_known && let Some(all) = seen.statements(node) {
-            let ids: Vec<StatementId> = all.iter().filter_map(|b| envelope::id_of(b)).collect();
+            let ids: Vec<StatementId> = all.iter().filter_map(envelope::id_shared).collect();
             let held = self.number(ids);
             let mark = self.marks.entry(node).or_default();
             let before = std::mem::replace(&mut mark.held, held);
@@ -108,11 +112,16 @@ impl Watermarks {
     }
 
     fn reports(&mut self, seen: &mut dyn Seen, node: usize) -> Verdict {
-        let owners: BTreeMap<NodeId, usize> = (0..seen.count()).map(|n| (seen.id(n), n)).collect();
         let Some(all) = seen.registers(node) else {
             return Ok(());
         };
-        for report in all.iter().filter_map(|b| registers::read(b)) {
+        // The very same: whatever speaks against them now was seen elsewhere later, and noticed there.
+        let mark = self.marks.entry(node).or_default();
+        if are_same(&mark.reports, &all) {
+            return Ok(());
+        }
+        let owners: BTreeMap<NodeId, usize> = (0..seen.count()).map(|n| (seen.id(n), n)).collect();
+        for report in all.iter().filter_map(registers::read_shared) {
             let is_honest = owners
                 .get(&report.node)
                 .is_some_and(|owner| self.trust.is_honest(*owner));
@@ -160,6 +169,7 @@ impl Watermarks {
                 return self.broken(seen, Some(node), what);
             }
         }
+        self.marks.entry(node).or_default().reports = kept(all);
         Ok(())
     }
 }

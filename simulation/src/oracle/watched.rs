@@ -1,6 +1,7 @@
 //! A [`World`] as oracles see it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use lab_agent_core::ViewMask;
@@ -69,11 +70,11 @@ impl Seen for World {
         })
     }
 
-    fn view(&mut self, node: usize, mask: ViewMask) -> Option<ReplicaView> {
+    fn view(&mut self, node: usize, mask: ViewMask) -> Option<Rc<ReplicaView>> {
         if self.is_corrupt(node) {
             return None;
         }
-        self.agent_view(node, mask)
+        self.shared_view(node, mask)
     }
 
     fn statements(&mut self, node: usize) -> Option<Vec<Bytes>> {

@@ -14,6 +14,8 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use lab_crdt_log::{Body, Kind};
 use lab_crdt_model::{AuthorId, Hlc, MeshId, StatementId};
 
+use super::known::Known;
+
 /// Signatures remembered at most.
 const VERIFIED_MAX: usize = 100_000;
 /// Envelopes remembered at most.
@@ -23,6 +25,8 @@ thread_local! {
     /// What was found out before: references look at the same bytes again and again, and a check is slow.
     static VERIFIED: RefCell<BTreeMap<[u8; 32], bool>> = const { RefCell::new(BTreeMap::new()) };
     static READ: RefCell<BTreeMap<Bytes, Option<Rc<Said>>>> = const { RefCell::new(BTreeMap::new()) };
+    static READ_HERE: RefCell<Known<Option<Rc<Said>>>> = const { RefCell::new(Known::new()) };
+    static IDS: RefCell<Known<Option<StatementId>>> = const { RefCell::new(Known::new()) };
 }
 
 /// The highest kind that this version gives a meaning to.
@@ -79,8 +83,28 @@ pub fn id_of(bytes: &[u8]) -> Option<StatementId> {
     Some(StatementId(*blake3::hash(&bytes[..signed]).as_bytes()))
 }
 
+/// The same as [`id_of`], for bytes that are looked at again and again.
+pub fn id_shared(bytes: &Bytes) -> Option<StatementId> {
+    if let Some(known) = IDS.with_borrow(|known| known.get(bytes).copied()) {
+        return known;
+    }
+    let id = id_of(bytes);
+    IDS.with_borrow_mut(|known| known.put(bytes, id));
+    id
+}
+
 /// The same as [`read`], for bytes that are read again and again: on every node, at every look.
 pub fn read_shared(bytes: &Bytes) -> Option<Rc<Said>> {
+    if let Some(known) = READ_HERE.with_borrow(|known| known.get(bytes).cloned()) {
+        return known;
+    }
+    let said = read_equal(bytes);
+    READ_HERE.with_borrow_mut(|known| known.put(bytes, said.clone()));
+    said
+}
+
+/// Many replicas hold equal bytes.
+fn read_equal(bytes: &Bytes) -> Option<Rc<Said>> {
     if let Some(known) = READ.with_borrow(|known| known.get(bytes).cloned()) {
         return known;
     }

@@ -4,13 +4,21 @@
 //! 0 ver = 1 | 1 section | 2 node 32 | 34 incarnation u64be | 42 seq u64be | body_len u32be | body | signature 64
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use lab_crdt_model::report::Section;
 use lab_crdt_model::{MeshId, NodeId};
 
 use super::envelope::is_signature;
+use super::known::Known;
+
+thread_local! {
+    static READ: RefCell<Known<Option<Rc<Report>>>> = const { RefCell::new(Known::new()) };
+    static OPENED: RefCell<Known<(MeshId, Option<Rc<Report>>)>> = const { RefCell::new(Known::new()) };
+}
 
 /// A report as it was sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +41,29 @@ pub fn open(mesh: &MeshId, bytes: &Bytes) -> Option<Report> {
     let report = read(bytes)?;
     let message = [b"lab/reg/1\0", mesh.0.as_slice(), signed].concat();
     is_signature(&report.node.0, &message, signature).then_some(report)
+}
+
+/// The same as [`open`], for bytes that are looked at again and again.
+pub fn open_shared(mesh: &MeshId, bytes: &Bytes) -> Option<Rc<Report>> {
+    let known = OPENED.with_borrow(|known| {
+        let (of, report) = known.get(bytes)?;
+        (of == mesh).then(|| report.clone())
+    });
+    known.unwrap_or_else(|| {
+        let report = open(mesh, bytes).map(Rc::new);
+        OPENED.with_borrow_mut(|known| known.put(bytes, (*mesh, report.clone())));
+        report
+    })
+}
+
+/// The same as [`read`], for bytes that are looked at again and again.
+pub fn read_shared(bytes: &Bytes) -> Option<Rc<Report>> {
+    READ.with_borrow(|known| known.get(bytes).cloned())
+        .unwrap_or_else(|| {
+            let report = read(bytes).map(Rc::new);
+            READ.with_borrow_mut(|known| known.put(bytes, report.clone()));
+            report
+        })
 }
 
 /// Reads a report without looking at its signature.
@@ -65,9 +96,9 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
 }
 
 /// The newest of each; what is no report is left out.
-pub fn newest(mesh: &MeshId, all: &[Bytes]) -> BTreeMap<(NodeId, Section), Report> {
-    let mut out: BTreeMap<(NodeId, Section), Report> = BTreeMap::new();
-    for report in all.iter().filter_map(|bytes| open(mesh, bytes)) {
+pub fn newest(mesh: &MeshId, all: &[Bytes]) -> BTreeMap<(NodeId, Section), Rc<Report>> {
+    let mut out: BTreeMap<(NodeId, Section), Rc<Report>> = BTreeMap::new();
+    for report in all.iter().filter_map(|bytes| open_shared(mesh, bytes)) {
         let key = (report.node, report.section);
         let is_newer = out
             .get(&key)

@@ -220,6 +220,7 @@ impl World {
             root: root.encode(),
             record,
             tampers: BTreeMap::new(),
+            views: Vec::new(),
             options,
         }
     }

@@ -1,5 +1,7 @@
 //! What can be seen from outside: views, digests, counters, files.
 
+use std::rc::Rc;
+
 use lab_agent_core::{Agent, Counts, Digests, ViewMask};
 use lab_crdt_model::Wall;
 use lab_crdt_model::view::{Liveness, MemberState, ReplicaView};
@@ -7,6 +9,34 @@ use lab_crdt_model::view::{Liveness, MemberState, ReplicaView};
 use super::host::Counters;
 use super::*;
 use crate::disk::Drive;
+
+/// When a view was made, and by what an agent could have changed since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Moment {
+    at: Mono,
+    wall: Wall,
+    life: u32,
+    steps: u64,
+}
+
+/// A view that was made.
+#[derive(Debug)]
+pub(super) struct ViewOf {
+    node: usize,
+    mask: ViewMask,
+    moment: Moment,
+    view: Rc<ReplicaView>,
+}
+
+impl ViewOf {
+    /// Whether everything that a mask asks for is in it.
+    const fn covers(&self, mask: ViewMask) -> bool {
+        (self.mask.roster || !mask.roster)
+            && (self.mask.fields || !mask.fields)
+            && (self.mask.reports || !mask.reports)
+            && self.mask.history_count >= mask.history_count
+    }
+}
 
 impl World {
     /// A node's key.
@@ -75,6 +105,33 @@ impl World {
             return None;
         }
         host.agent.as_mut()?.view(mask)
+    }
+
+    /// The same, made once for all who look while nothing happens there; one with more in it does as well.
+    pub fn shared_view(&mut self, node: usize, mask: ViewMask) -> Option<Rc<ReplicaView>> {
+        let host = &self.hosts[node];
+        let moment = Moment {
+            at: self.now,
+            wall: host.clock.now(self.now).wall,
+            life: host.life,
+            steps: host.counters.steps,
+        };
+        self.views.retain(|it| it.moment.at == self.now);
+        let fits = |it: &&ViewOf| it.node == node && it.moment == moment && it.covers(mask);
+        if host.is_paused() || host.agent.is_none() {
+            return None;
+        }
+        if let Some(it) = self.views.iter().find(fits) {
+            return Some(Rc::clone(&it.view));
+        }
+        let view = Rc::new(self.agent_view(node, mask)?);
+        self.views.push(ViewOf {
+            node,
+            mask,
+            moment,
+            view: Rc::clone(&view),
+        });
+        Some(view)
     }
 
     /// The value in force at a path of a node's replica, as JSON.

@@ -88,9 +88,7 @@ impl Agent {
         let Stage::Member(m) = &self.stage else {
             return Vec::new();
         };
-        let registers = &m.replica.registers;
-        let nodes = registers.nodes();
-        let all = nodes.iter().flat_map(|node| registers.of(node));
+        let all = m.replica.registers.each().flat_map(|(_, of)| of);
         all.map(|register| register.bytes.clone()).collect()
     }
 }

@@ -86,7 +86,7 @@ pub(super) struct Tree {
     cached_order: VecDeque<(Mono, Key, usize)>,
     cached_bytes: usize,
     missing: BTreeMap<Key, Missing>,
-    /// Never later than what `missing` wants.
+    /// Never later than what `missing` wants; none while that is empty.
     graft_at: Option<Mono>,
     lazy_at: Option<Mono>,
     floods: Bucket,
@@ -273,6 +273,9 @@ impl Tree {
                 self.say(first, Push::Graft { id: None, round });
             }
             knowing.extend(missing.sources.iter().map(|it| it.0));
+            if self.missing.is_empty() {
+                self.graft_at = None;
+            }
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.is_lazy &= content.len() <= FLOOD_BYTES_MAX;

@@ -36,6 +36,8 @@ pub(super) struct Views {
     active: BTreeSet<NodeId>,
     /// Whom we asked, and until when we wait for the answer.
     asked: BTreeMap<NodeId, Mono>,
+    /// Counts up whenever either may have changed.
+    changes: u64,
     ask_at: Mono,
     tries: u32,
     made_room: Option<Mono>,
@@ -49,6 +51,7 @@ impl Views {
             wanted,
             active: BTreeSet::new(),
             asked: BTreeMap::new(),
+            changes: 0,
             ask_at: now,
             tries: 0,
             made_room: None,
@@ -63,6 +66,10 @@ impl Views {
 
     pub(super) fn is_asked(&self, peer: &NodeId) -> bool {
         self.asked.contains_key(peer)
+    }
+
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) const fn wanted(&self) -> usize {
@@ -83,6 +90,7 @@ impl Views {
         self.tries += 1;
         self.ask_at = now.plus_ms(jitter(&mut self.rng, ms, 50));
         self.asked.retain(|_, until| *until > now);
+        self.changes += 1;
         let lacking = self.wanted.saturating_sub(self.active.len());
         lacking.div_ceil(2).saturating_sub(self.asked.len())
     }
@@ -107,6 +115,7 @@ impl Views {
             return;
         }
         self.asked.insert(peer, now.plus_ms(ANSWER_MS));
+        self.changes += 1;
         let swarm = if is_urgent {
             Swarm::Neighbor {
                 priority: Priority::High,
@@ -119,6 +128,7 @@ impl Views {
     }
 
     pub(super) fn receive(&mut self, from: NodeId, swarm: &Swarm, now: Mono) {
+        self.changes += 1;
         match swarm {
             Swarm::Join(_) => {
                 if self.active.contains(&from) || self.active.len() < self.wanted + SPARE {
@@ -178,6 +188,7 @@ impl Views {
 
     fn agree(&mut self, peer: NodeId) {
         self.asked.remove(&peer);
+        self.changes += 1;
         let yes = Swarm::Neighbor {
             priority: Priority::Low,
             data: None,
@@ -196,6 +207,7 @@ impl Views {
 
     fn add(&mut self, peer: NodeId) {
         if self.active.insert(peer) {
+            self.changes += 1;
             self.tries = 0;
             self.out.push(ViewOut::Up(peer));
         }
@@ -204,6 +216,7 @@ impl Views {
     /// No longer a neighbour, whoever says so.
     pub(super) fn remove(&mut self, peer: NodeId) {
         if self.active.remove(&peer) {
+            self.changes += 1;
             self.out.push(ViewOut::Down(peer));
         }
     }
@@ -211,6 +224,7 @@ impl Views {
     /// The link is gone or could not be made.
     pub(super) fn disconnected(&mut self, peer: NodeId) {
         self.asked.remove(&peer);
+        self.changes += 1;
         self.remove(peer);
     }
 
@@ -230,6 +244,7 @@ impl Views {
     }
 
     pub(super) fn quit(&mut self) {
+        self.changes += 1;
         for peer in std::mem::take(&mut self.active) {
             let bye = Swarm::Disconnect {
                 alive: false,
