@@ -173,8 +173,14 @@ fn a_full_disk_refuses_edits_and_loses_nothing() {
     // Edits of others still arrive and count; they are made durable once there is room again.
     admin.set(&mut w, 0, "on/all/params/y", Value::Int(2));
     assert!(w.run_until(5_000, |w| w.value(1, "on/all/params/y").is_some()));
+    let is_told = |w: &mut World| {
+        let view = w.agent_view(1, ViewMask::default()).expect("it runs");
+        view.issues.iter().any(|issue| issue.code == "M041")
+    };
+    assert!(is_told(&mut w));
     w.apply_disk(1, &DiskFault::Heal);
     w.run_for(5_000);
+    assert!(!is_told(&mut w));
     w.partition(&[0], &[1]);
     w.kill(1);
     w.start(1);

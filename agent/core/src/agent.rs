@@ -19,7 +19,7 @@ use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::PeerView;
-use lab_crdt_model::{Hlc, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes};
+use lab_crdt_model::{Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -154,7 +154,23 @@ struct Stores {
     /// What failed, and what must not be written before it.
     retry: BTreeMap<StoreId, Pending>,
     retry_at: Option<Mono>,
+    /// Why the store takes no writes; until it takes one again.
+    why: Option<String>,
     bytes: usize,
+}
+
+impl Stores {
+    /// What a person has to know of it.
+    fn issue(&self) -> Option<Issue> {
+        let what = format!(
+            "the disk of this machine takes no writes: {}",
+            self.why.as_ref()?
+        );
+        Some(
+            Issue::error("M041", "store", what)
+                .with_help("make room or replace the disk, then restart the agent"),
+        )
+    }
 }
 
 struct Pending {
@@ -482,6 +498,7 @@ impl Agent {
         };
         let mut view = present::view(&mut member.replica, mask, facts);
         view.issues.extend(member.loss_issue(&self.keys.node()));
+        view.issues.extend(self.stores.issue());
         Some(view)
     }
 

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::command::ViewMask;
 use crate::replica::Replica;
 
+/// Statements that wait this long are told of, milliseconds: a pull has had its chance.
+const WAITING_MS: u64 = 60_000;
 const ANCESTRY_STEPS_MAX: usize = 2_000;
 
 pub(crate) struct Facts<'a> {
@@ -30,6 +32,18 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         issues.push(
             Issue::warning("M020", author.to_string(), why)
                 .with_help(format!("if it was stolen: lab revoke {author}")),
+        );
+    }
+    let waited_ms = replica
+        .log
+        .waiting_since()
+        .map_or(0, |at| facts.now.mono.ms_since(at));
+    if waited_ms >= WAITING_MS {
+        let count = replica.log.waiting_len();
+        let what = format!("{count} statements wait for others that no peer has sent yet");
+        issues.push(
+            Issue::warning("M042", "replica", what)
+                .with_help("start the machines that may have them; lab history names forked keys"),
         );
     }
     let history = history(&mut replica.log, mask.history_count);

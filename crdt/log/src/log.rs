@@ -749,6 +749,12 @@ impl Log {
         self.waiting_of.contains_key(author)
     }
 
+    /// Since when the statement waits that waits longest.
+    pub fn waiting_since(&self) -> Option<Mono> {
+        let waiting = self.waiting.values().flatten();
+        waiting.map(|w| w.since).min()
+    }
+
     /// How many statements are stored.
     pub fn len(&self) -> usize {
         self.state.len()

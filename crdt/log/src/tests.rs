@@ -502,13 +502,15 @@ fn statements_wait_for_what_they_refer_to() {
         sent.push(source.envelope(&id).unwrap());
     }
     let mut log = w.replica();
-    for bytes in sent[1..].iter().rev() {
+    assert_eq!(log.waiting_since(), None);
+    for (n, bytes) in sent[1..].iter().rev().enumerate() {
         assert!(matches!(
-            log.ingest(bytes, Mono(0)),
+            log.ingest(bytes, Mono(7 + n as u64)),
             Ok(Outcome::Waiting { .. })
         ));
     }
     assert_eq!((log.len(), log.waiting_len()), (0, 4));
+    assert_eq!(log.waiting_since(), Some(Mono(7)));
     assert_eq!(log.wanted(10).len(), 1);
     assert!(
         matches!(log.ingest(&sent[0], Mono(0)), Ok(Outcome::Stored { ids, .. }) if ids.len() == 5)

@@ -53,7 +53,9 @@ impl Causes {
         if let Some((status, _)) = own.and_then(|r| r.status.as_ref())
             && status.desired != status.applied
         {
-            let is_named = status.resources.iter().any(|r| !r.message.is_empty());
+            // A store that takes no writes takes no report either.
+            let has_no_store = view.issues.iter().any(|issue| issue.code == "M041");
+            let is_named = has_no_store || status.resources.iter().any(|r| !r.message.is_empty());
             out.insert(Stuck::Config(status.desired), is_named);
         }
         for peer in &view.peers {

@@ -32,6 +32,7 @@ impl Agent {
         let result = if mutant!("M04") { Ok(()) } else { result };
         match result {
             Ok(()) => {
+                self.stores.why = None;
                 let after = std::mem::take(&mut pending.after);
                 let has_earlier = self.stores.retry.range(..id).next().is_some();
                 if has_earlier {
@@ -46,6 +47,7 @@ impl Agent {
                 }
             }
             Err(why) => {
+                self.stores.why = Some(why.clone());
                 self.outbox
                     .push_back(Output::Tell(Event::StoreFailed { why: why.clone() }));
                 let is_submit = |after: &After| matches!(after, After::Submit { .. });
