@@ -449,7 +449,7 @@ Examples:
   lab root rotate --keys 2 --threshold 1     a second set of words, for another place
   lab root rotate --keys 3 --threshold 2     three keepers, any two of whom can act")]
     Rotate(RootRotateArgs),
-    /// Name the machines that see joins: for tokens with `--witness any` these alone, and a quorum of them
+    /// Name the machines that see joins, for `--witness any` and for a quorum
     #[command(after_help = "\
 Examples:
   lab root registrars nas1 nuc1 nuc2
