@@ -205,7 +205,7 @@ impl Log {
     pub fn root_carrier(&self) -> Option<StatementId> {
         let in_force = self.state.root().hash();
         let carries = |s: &&Statement| match &s.body {
-            Body::Root(signed) => *blake3::hash(&signed.record).as_bytes() == in_force,
+            Body::Root(signed) => signed.hash() == in_force,
             _ => false,
         };
         self.state.acts().find(carries).map(|s| s.id)
@@ -952,8 +952,7 @@ impl Log {
                 (!authority.may_confirm(root, s)).then_some("its author may not confirm joins")
             }
             Body::Root(signed) => {
-                let hash = *blake3::hash(&signed.record).as_bytes();
-                let is_in_line = self.state.root().line.contains(&hash);
+                let is_in_line = self.state.root().line.contains(&signed.hash());
                 (!is_in_line).then_some("another root record of its version is in force")
             }
             Body::Witness(_) | Body::RevokeInvite(_) => None,

@@ -194,7 +194,12 @@ impl SignedRoot {
 
     /// The mesh that this record founds.
     pub fn mesh(&self) -> MeshId {
-        MeshId(*blake3::hash(&self.record).as_bytes())
+        MeshId(self.hash())
+    }
+
+    /// The name of the record, whether it is sound or not.
+    pub fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.record).as_bytes()
     }
 
     /// What is signed, whoever signed it.

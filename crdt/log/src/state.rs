@@ -358,7 +358,7 @@ impl State {
         let sequel = self.roots.check(signed)?;
         let last = sequel.record().prev;
         let is_named = past_of(s).any(|id| match self.act(&id).map(|s| &s.body) {
-            Some(Body::Root(signed)) => *blake3::hash(&signed.record).as_bytes() == last,
+            Some(Body::Root(signed)) => signed.hash() == last,
             _ => false,
         });
         if last == self.mesh().0 || is_named {
