@@ -37,6 +37,11 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
+    /// The key itself.
+    pub(crate) const fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// The public key.
     pub(crate) fn author(&self) -> AuthorId {
         AuthorId(self.key.verifying_key().to_bytes())
@@ -197,14 +202,16 @@ impl<'a> Session<'a> {
     /// Signs one statement that names `refs` and nothing else that this replica has seen, and hands it in.
     pub(crate) async fn submit_with(
         &self,
-        signer: &Signer,
+        key: &SigningKey,
+        under: StatementId,
         refs: Vec<StatementId>,
         body: Body,
     ) -> Result<(), CommandError> {
-        let prepared = self.client.prepare(signer.author()).await;
+        let author = AuthorId(key.verifying_key().to_bytes());
+        let prepared = self.client.prepare(author).await;
         let mut prepared = prepared.map_err(|error| client_error(&error))?;
         prepared.refs = refs;
-        let statements = sign(&signer.key, signer.operator.under, &prepared, vec![body])?;
+        let statements = sign(key, under, &prepared, vec![body])?;
         let submitted = self.client.submit(statements).await;
         submitted.map(drop).map_err(|error| client_error(&error))
     }

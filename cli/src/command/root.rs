@@ -19,7 +19,7 @@ use crate::error::{CommandError, Exit};
 use crate::print::Envelope;
 use crate::print::root::RootReport;
 use crate::proposal::Proposal;
-use crate::session::{Session, client_error, sign};
+use crate::session::{Session, client_error};
 
 /// Runs the verb.
 pub(super) async fn run(context: Context<'_>, verb: RootVerb) -> Result<Exit, CommandError> {
@@ -200,14 +200,7 @@ async fn hand_in(
     // A new root key has no standing before its record is there.
     let has_standing = |key: &&SigningKey| proposal.last.root_keys.contains(&author(key));
     match keys.iter().find(has_standing) {
-        Some(key) => {
-            let prepared = session.client.prepare(author(key)).await;
-            let mut prepared = prepared.map_err(|error| client_error(&error))?;
-            prepared.refs = refs;
-            let statements = sign(key, under, &prepared, vec![body])?;
-            let submitted = session.client.submit(statements).await;
-            submitted.map_err(|error| client_error(&error))?;
-        }
+        Some(key) => session.submit_with(key, under, refs, body).await?,
         None => {
             let mask = ViewMask {
                 roster: true,
@@ -215,7 +208,8 @@ async fn hand_in(
             };
             let view = session.view(mask).await?;
             let signer = session.signer(&view)?;
-            session.submit_with(&signer, refs, body).await?;
+            let under = signer.operator.under;
+            session.submit_with(signer.key(), under, refs, body).await?;
         }
     }
     context.ui.say(&format!(
