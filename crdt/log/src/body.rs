@@ -40,6 +40,15 @@ impl Kind {
     pub const CO_SIGN: Self = Self(11);
     /// A root record after the founding one.
     pub const ROOT: Self = Self(12);
+
+    /// Whether it takes authority away or says who has it. Of an admin it is taken in however much its author has
+    /// said: a stolen key must not keep its own end out.
+    pub const fn is_of_authority(self) -> bool {
+        matches!(
+            self,
+            Self::REVOKE_GRANT | Self::REVOKE | Self::CO_SIGN | Self::ROOT
+        )
+    }
 }
 
 /// What an operator may do; a set of bits. Unknown bits are kept and mean nothing here.

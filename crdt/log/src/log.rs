@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::limit::{
-    CUT_KEPT_MAX, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX, PENDING_MS_MAX,
-    PENDING_PER_AUTHOR_MAX, STATEMENT_BYTES_MAX, TOKENS_MAX,
+    ADMIN_STATEMENTS_MAX, CUT_KEPT_MAX, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX,
+    PENDING_MS_MAX, PENDING_PER_AUTHOR_MAX, STATEMENT_BYTES_MAX, TOKENS_MAX,
 };
 use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall, mutant, reached, sometimes};
 
@@ -22,7 +22,8 @@ use crate::roots::RootState;
 use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
 
-/// Most bytes kept of one operator, and of one node.
+/// Most bytes kept of one admin, of one operator, and of one node.
+const ADMIN_BYTES_MAX: usize = 256 << 20;
 const OPERATOR_BYTES_MAX: usize = 16 << 20;
 const NODE_BYTES_MAX: usize = 2 << 20;
 /// Most bytes of one author that wait for others.
@@ -294,8 +295,9 @@ impl Log {
             .ok_or(EnvelopeError::Length)?;
         let author = AuthorId(*author);
         self.check_standing(&author, Kind(bytes[1]))?;
-        self.check_quota(&author, bytes.len(), 1)
-            .or_else(|refusal| self.unless_needed(&id, &author, bytes.len(), refusal))?;
+        let kind = Kind(bytes[1]);
+        self.check_quota(&author, kind, bytes.len(), 1)
+            .or_else(|refusal| self.unless_needed(&id, &author, kind, bytes.len(), refusal))?;
         let statement = self.opened(bytes, &id)?;
         self.place(statement, now, Source::Mesh)
     }
@@ -403,11 +405,12 @@ impl Log {
         &self,
         id: &StatementId,
         author: &AuthorId,
+        kind: Kind,
         bytes: usize,
         refusal: Refusal,
     ) -> Result<(), Refusal> {
         if self.is_needed(id, author) {
-            self.check_quota(author, bytes, NEEDED_FACTOR)
+            self.check_quota(author, kind, bytes, NEEDED_FACTOR)
         } else {
             Err(refusal)
         }
@@ -427,17 +430,25 @@ impl Log {
     }
 
     /// Whether an author stays within so many times its quota.
-    fn check_quota(&self, author: &AuthorId, more: usize, times: usize) -> Result<(), Refusal> {
+    fn check_quota(
+        &self,
+        author: &AuthorId,
+        kind: Kind,
+        more: usize,
+        times: usize,
+    ) -> Result<(), Refusal> {
         let is_operator = self.state.standing(author).is_some_and(|s| s.is_operator);
-        let (max, bytes_max) = if is_operator {
-            (OPERATOR_STATEMENTS_MAX, OPERATOR_BYTES_MAX)
-        } else {
-            (NODE_STATEMENTS_MAX, NODE_BYTES_MAX)
+        let is_admin = self.state.is_admin(author);
+        let (max, bytes_max) = match (is_admin, is_operator) {
+            (true, _) if kind.is_of_authority() => return Ok(()),
+            (true, _) => (ADMIN_STATEMENTS_MAX, ADMIN_BYTES_MAX),
+            (false, true) => (OPERATOR_STATEMENTS_MAX, OPERATOR_BYTES_MAX),
+            (false, false) => (NODE_STATEMENTS_MAX, NODE_BYTES_MAX),
         };
         let (max, bytes_max) = (max * times, bytes_max * times);
         let count = self.state.chain(author).map_or(0, Chain::len);
         let bytes = self.state.bytes_of(author);
-        if !self.state.is_admin(author) && (count >= max || bytes + more > bytes_max) {
+        if count >= max || bytes + more > bytes_max {
             reached!("an author used up its quota");
             Err(Refusal::Quota(max))
         } else {
@@ -508,7 +519,7 @@ impl Log {
         if source == Source::Mesh
             && let Err(refusal) = self.check_bounds(&s)
         {
-            self.unless_needed(&s.id, &s.author, s.bytes.len(), refusal)?;
+            self.unless_needed(&s.id, &s.author, s.body.kind(), s.bytes.len(), refusal)?;
         }
         self.take(&s, source);
         Ok(Placed::Stored)
@@ -577,7 +588,7 @@ impl Log {
 
     /// What is kept of an author who forked its chain or was cut, and of tokens.
     fn check_bounds(&self, s: &Statement) -> Result<(), Refusal> {
-        self.check_quota(&s.author, s.bytes.len(), 1)?;
+        self.check_quota(&s.author, s.body.kind(), s.bytes.len(), 1)?;
         let is_invite = matches!(s.body, Body::Invite(_));
         let is_full = self.state.invite_count() >= 50 * TOKENS_MAX;
         if is_invite && is_full && !self.state.is_admin(&s.author) {
@@ -960,6 +971,13 @@ impl Log {
         }
     }
 
+    /// The newest stamp of what admins said about authority.
+    pub fn admin_stamp(&self) -> Hlc {
+        let admins = &self.state.authority().admins;
+        let said = self.state.acts().filter(|s| admins.contains(&s.author));
+        said.map(|s| s.hlc).max().unwrap_or_default()
+    }
+
     /// How many joins with a token `author` has witnessed.
     pub fn witness_count(&self, invite: &StatementId, author: &AuthorId) -> usize {
         let of_token = |s: &&Statement| match &s.body {
@@ -996,7 +1014,7 @@ impl Log {
                 continue;
             }
             self.check_standing(&s.author, s.body.kind())?;
-            self.check_quota(&s.author, s.bytes.len(), 1)?;
+            self.check_quota(&s.author, s.body.kind(), s.bytes.len(), 1)?;
             let head = heads
                 .get(&s.author)
                 .copied()

@@ -24,6 +24,8 @@ pub const FORK_BRANCHES_MAX: usize = 4;
 pub const CUT_KEPT_MAX: usize = 64;
 /// Most live statements of one operator.
 pub const OPERATOR_STATEMENTS_MAX: usize = 10_000;
+/// Most statements of one admin; revocations and root records are taken in beyond it.
+pub const ADMIN_STATEMENTS_MAX: usize = 100_000;
 /// Most statements of one node (a join, witnesses).
 pub const NODE_STATEMENTS_MAX: usize = 2_000;
 /// Most live join tokens.

@@ -573,3 +573,29 @@ fn made_up_references_do_not_keep_others_from_being_asked_for() {
     log.ingest(&honest, Mono(0)).unwrap();
     assert!((0..5).any(|_| log.wanted(64).contains(&missing)));
 }
+
+#[test]
+fn an_admin_has_a_quota_of_its_own_and_what_it_says_about_authority_is_beyond_it() {
+    let w = World::new();
+    let mut log = w.replica();
+    let (root, admin) = (w.under_root(), w.admin.clone());
+    let mut end = None;
+    let mut all = Vec::new();
+    for n in 0..lab_crdt_model::limit::ADMIN_STATEMENTS_MAX as u64 {
+        let at = end.map(|id| (n - 1, id));
+        let (id, bytes) = forge(&w, &admin, at, root, n, nested(1));
+        all.push(bytes);
+        end = Some(id);
+    }
+    let at = end.map(|id| (all.len() as u64 - 1, id));
+    log.restore_all(all);
+    let beyond = |body| forge(&w, &admin, at, root, 1 << 40, body).1;
+
+    let edit = beyond(set("on/all/params/x", 1));
+    let max = lab_crdt_model::limit::ADMIN_STATEMENTS_MAX;
+    assert_eq!(log.ingest(&edit, Mono(0)), Err(Refusal::Quota(max)));
+    assert_eq!(log.check(&[edit], Wall(0)), Err(Refusal::Quota(max)));
+    let revoke = beyond(revoke(author(&key(10)), None));
+    assert!(log.check(&[revoke.clone()], Wall(0)).is_ok());
+    assert!(log.ingest(&revoke, Mono(0)).is_ok());
+}
