@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::Incoming;
+use iroh::endpoint::{Incoming, IncomingAddr};
 use iroh::{Endpoint, EndpointAddr, Watcher};
 use iroh_mdns_address_lookup::DiscoveryEvent;
 use lab_crdt_model::NodeId;
@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 use crate::dial::{self, Dial};
 use crate::event::NetEvent;
+use crate::knocks::{Knocks, Verdict};
 use crate::link;
-use crate::shared::Shared;
+use crate::shared::{self, Shared};
 
 /// Most handshakes that are answered at once.
 const HANDSHAKE_COUNT_MAX: usize = 64;
@@ -45,6 +46,7 @@ impl Driver {
     /// Runs until every [`Net`](crate::Net) handle is gone, then ends every link.
     pub(crate) async fn run(mut self) {
         let mut tasks = JoinSet::new();
+        let mut knocks = Knocks::default();
         let handshakes = Arc::new(Semaphore::new(HANDSHAKE_COUNT_MAX));
         let mut watcher = self.endpoint.watch_addr();
         let mut news = VecDeque::new();
@@ -52,7 +54,7 @@ impl Driver {
         loop {
             tokio::select! {
                 incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) => self.answer(incoming, &handshakes, &mut tasks),
+                    Some(incoming) => self.answer(incoming, &mut knocks, &handshakes, &mut tasks),
                     None => break,
                 },
                 dial = self.dials.recv() => match dial {
@@ -78,10 +80,26 @@ impl Driver {
         self.stop(tasks).await;
     }
 
-    fn answer(&self, incoming: Incoming, handshakes: &Arc<Semaphore>, tasks: &mut JoinSet<()>) {
+    fn answer(
+        &self,
+        incoming: Incoming,
+        knocks: &mut Knocks,
+        handshakes: &Arc<Semaphore>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let is_proved = incoming.remote_addr_validated();
+        let ip = match incoming.remote_addr() {
+            IncomingAddr::Ip(address) => Some(address.ip()),
+            _ => None,
+        };
+        let verdict = knocks.judge(ip, is_proved, shared::now());
+        if verdict == Verdict::Refuse {
+            self.shared.counters.refused.add(1);
+            return incoming.refuse();
+        }
         let free = handshakes.available_permits();
         let is_busy = HANDSHAKE_COUNT_MAX - free >= HANDSHAKE_COUNT_EASY;
-        if is_busy && !incoming.remote_addr_validated() {
+        if (is_busy || verdict == Verdict::Prove) && !is_proved {
             if let Err(error) = incoming.retry() {
                 debug!(why = %error, "a handshake could not be put off");
             }

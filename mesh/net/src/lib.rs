@@ -47,6 +47,7 @@
 //! | frames waiting to be sent, per link and lane | [`NetConfig::control_queue_bytes_max`], [`NetConfig::bulk_queue_bytes_max`], 4096 frames | the link closes with `Overload` |
 //! | frames received and not yet taken | 4 MiB, 256 events, all links together | reading stops; QUIC holds the peers back |
 //! | join links we accepted | [`NetConfig::join_links_max`], half of them per address, for [`NetConfig::join_ms_max`] | closed with `Overload` |
+//! | handshakes of one IPv4 address or IPv6 network of 64 bits | 64 at once, 5 per second; half of them without proving the address | refused unread |
 //! | handshakes at once | 64; from 16 on, addresses are proved first | refused unread |
 //!
 //! ```no_run
@@ -71,6 +72,7 @@ mod driver;
 mod error;
 mod event;
 mod gate;
+mod knocks;
 mod lane;
 mod link;
 mod net;
