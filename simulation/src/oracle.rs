@@ -20,9 +20,11 @@ mod fake;
 mod a_refused_change_is_never_half_there;
 mod acknowledged_changes_survive;
 mod an_edit_costs_at_most_so_many_messages;
+mod copied_keys_are_noticed;
 mod corruption_is_never_silent;
 mod dead_nodes_are_noticed;
 mod effective_config_matches_the_reference;
+mod expired_members_stay_out;
 mod healthy_nodes_are_not_accused;
 mod idle_traffic_stays_in_budget;
 mod local_reads_are_always_answered;
@@ -156,6 +158,8 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         )),
         Box::new(reconnecting_costs_what_changed::ReconnectCost::new(limits)),
         Box::new(no_livelock::Livelock::new(limits)),
+        Box::new(expired_members_stay_out::Leases::default()),
+        Box::new(copied_keys_are_noticed::Copies::default()),
     ]
 }
 

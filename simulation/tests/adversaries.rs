@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 use lab_agent_core::{Reply, ViewMask};
 use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::report::Section;
+use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{Liveness, MemberState, ReplicaView, Role};
 use lab_crdt_model::{StatementId, Value, Wall};
 use lab_simulation::adversary::{
@@ -12,6 +13,7 @@ use lab_simulation::adversary::{
     Replayer, Rooted, Talker, Unstoppable, forge, tell_all,
 };
 use lab_simulation::clock::ClockFault;
+use lab_simulation::disk::DiskFault;
 use lab_simulation::oracle::{Limits, Panel, Phase};
 use lab_simulation::plan::{Act, Adversary, Family, Profile, Turn, generate_sized, run};
 use lab_simulation::skew::{FIRST_KIND, FIRST_SECTION, Future};
@@ -623,4 +625,264 @@ fn a_stolen_machine_key_is_the_key_of_that_machine() {
     let w = world(25, 3);
     let key = SigningKey::from_bytes(&w.secret(1));
     assert_eq!(key.verifying_key().to_bytes(), w.id(1).0);
+}
+
+/// Makes a machine theirs that goes on as before.
+fn take(world: &mut World) {
+    let nobody = Hole {
+        victims: vec![usize::MAX],
+        is_deaf: false,
+    };
+    world.corrupt(THEIRS, Box::new(nobody));
+}
+
+/// Statements of one chain, signed past every agent.
+fn chain(world: &World, person: &Person, count: u64) -> Vec<Bytes> {
+    let (mesh, wall) = (world.mesh(), world.wall(0));
+    let mut header = forge::Header {
+        kind: 1,
+        seq: 0,
+        prev: StatementId::ZERO,
+        under: person.under,
+        hlc: lab_crdt_model::Hlc::from_wall(wall),
+        refs: vec![],
+    };
+    let body = |n: u64| {
+        let op = lab_crdt_model::Op::Set {
+            path: "on/all/params/flood".parse().unwrap(),
+            field: lab_crdt_model::Field::new(Value::Int(n as i64), "person:bob"),
+        };
+        let (message, ops) = (String::new(), vec![op]);
+        Body::Edit(lab_crdt_log::Edit { message, ops }).encode()
+    };
+    let mut said = Vec::new();
+    for n in 0..count {
+        let bytes = forge::sign(&mesh, &person.key, &header, &body(n));
+        header.prev = forge::id_of(&bytes);
+        header.seq += 1;
+        said.push(bytes);
+    }
+    said
+}
+
+/// A world in which every input takes a millisecond, robbed of bob's key.
+fn slow(seed: u64) -> (World, Person) {
+    let mut options = Options::homelab(seed);
+    options.step_ns = 1_000_000;
+    let mut w = World::form(options, NODES);
+    let has_formed = |w: &mut World| (0..NODES).all(|n| w.is_up(n)) && w.are_equal();
+    assert!(w.run_until(60_000, has_formed));
+    w.run_for(15_000);
+    let bob = robbed(&mut w);
+    (w, bob)
+}
+
+/// Milliseconds from an admin's hand-in at a machine until all honest ones have the same.
+fn honest_edit(w: &mut World, node: usize, n: i64) -> u64 {
+    let admin = w.admin.clone();
+    let begun = w.now();
+    let op = lab_crdt_model::Op::Set {
+        path: "on/all/params/good".parse().unwrap(),
+        field: lab_crdt_model::Field::new(Value::Int(n), "person:ana"),
+    };
+    let (message, ops) = (String::new(), vec![op]);
+    let edit = Body::Edit(lab_crdt_log::Edit { message, ops });
+    assert!(matches!(admin.say(w, node, edit), Reply::Submitted { .. }));
+    let want = format!("{n}");
+    let has_all = |w: &mut World| {
+        honest(w).iter().all(|n| {
+            w.value(*n, "on/all/params/good")
+                .is_some_and(|v| v.contains(&want))
+        })
+    };
+    assert!(
+        w.run_until(20_000, has_all),
+        "an honest edit does not arrive"
+    );
+    w.now().ms_since(begun)
+}
+
+#[test]
+fn a_flood_of_one_key_delays_nobody_and_fills_nobody() {
+    let (mut w, bob) = slow(51);
+    let before = honest_edit(&mut w, 0, 1_000_001);
+    let memory: Vec<usize> = (0..NODES).map(|n| w.memory(n)).collect();
+    take(&mut w);
+    let said = chain(&w, &bob, 6_000);
+    for (n, chunk) in said.chunks(1_500).enumerate() {
+        // The same again, and junk in the name of the admin.
+        let mut junk = chunk.to_vec();
+        for bytes in &mut junk {
+            let mut forged = bytes.to_vec();
+            forged[2..34].copy_from_slice(&w.admin.author().0);
+            *bytes = forged.into();
+        }
+        let frames = [chunk, &junk, chunk].map(|all| forge::statements(all, false));
+        tell_all(&mut w, THEIRS, &frames);
+        w.run_for(5);
+        let took = honest_edit(&mut w, n % 3, 2_000_000 + n as i64);
+        assert!(took <= 2 * before + 200, "{before} -> {took} ms");
+        for node in honest(&w) {
+            let more = w.memory(node).saturating_sub(memory[node]);
+            assert!(more < 8 << 20, "{more} bytes wait at {node}");
+        }
+    }
+    assert!(w.run_until(60_000, |w| are_equal(w)));
+}
+
+#[test]
+fn forks_without_end_are_bounded_and_replicas_become_equal() {
+    let (mut w, bob) = slow(52);
+    let before = honest_edit(&mut w, 0, 1_000_001);
+    take(&mut w);
+    let count = w.counts(0).unwrap().statements;
+    let mesh = w.mesh();
+    let forks: Vec<Bytes> = (0..4_000_u64)
+        .map(|n| {
+            let header = forge::Header {
+                kind: 1,
+                seq: 0,
+                prev: StatementId::ZERO,
+                under: bob.under,
+                hlc: lab_crdt_model::Hlc(n),
+                refs: vec![],
+            };
+            let ops = Vec::new();
+            let message = format!("{n}");
+            let body = Body::Edit(lab_crdt_log::Edit { message, ops }).encode();
+            forge::sign(&mesh, &bob.key, &header, &body)
+        })
+        .collect();
+    for (n, chunk) in forks.chunks(1_000).enumerate() {
+        let frames = [forge::statements(chunk, false)];
+        tell_all(&mut w, THEIRS, &frames);
+        w.run_for(5);
+        let took = honest_edit(&mut w, n % 3, 2_000_000 + n as i64);
+        assert!(took <= 2 * before + 200, "{before} -> {took} ms");
+    }
+    w.run_for(30_000);
+    for node in honest(&w) {
+        let more = w.counts(node).unwrap().statements - count;
+        assert!(more <= 4 + 4, "{more} statements are kept at {node}");
+    }
+}
+
+#[test]
+fn an_operator_who_hands_in_without_end_is_told_when_to_go_on() {
+    let mut w = world(53, NODES);
+    let bob = robbed(&mut w);
+    let said = chain(&w, &bob, 700);
+    let mut refused = None;
+    for (n, bytes) in said.iter().enumerate() {
+        let statements = vec![bytes.clone()];
+        match w.ask(1, lab_agent_core::Command::Submit { statements }) {
+            Reply::Submitted { .. } => {}
+            Reply::Refused { code, why } => {
+                refused = Some((n, code, why));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (count, code, why) = refused.expect("not without end");
+    assert!((600..=610).contains(&count), "{count}");
+    assert_eq!(code, "M014");
+    assert!(why.ends_with("try again in 1 s"), "{why}");
+    w.run_for(2_000);
+    let statements = vec![said[count].clone()];
+    let again = w.ask(1, lab_agent_core::Command::Submit { statements });
+    assert!(matches!(again, Reply::Submitted { .. }), "{again:?}");
+    assert!(
+        w.run_until(30_000, |w| are_equal(w)),
+        "all of it is everywhere"
+    );
+}
+
+#[test]
+fn a_machine_that_was_copied_with_its_key_is_told_of_and_lets_nobody_in() {
+    let mut w = world(54, NODES);
+    let victim = 1;
+    let (mesh, id) = (w.mesh(), w.id(victim));
+    let key = SigningKey::from_bytes(&w.secret(victim));
+    take(&mut w);
+    for _ in 0..3 {
+        let reports = w.reports(THEIRS).unwrap();
+        let newest = Section::ALL.map(|s| forge::newest_seq(&reports, &id, s));
+        let seq = newest.into_iter().max().unwrap() + 1;
+        let body = reports
+            .iter()
+            .find(|r| r[1] == Section::Beacon as u8 && r[2..34] == id.0)
+            .map(|r| r[54..r.len() - 64].to_vec())
+            .unwrap();
+        let report = forge::sign_register(&mesh, &key, Section::Beacon as u8, seq, &body);
+        tell_all(&mut w, THEIRS, &[forge::push_register(&report)]);
+        w.run_for(5_000);
+    }
+    for node in honest(&w) {
+        let view = view(&mut w, node);
+        let found = view.issues.iter().filter(|i| i.code == "M046").count();
+        assert_eq!(found, 1, "{node}: {:?}", view.issues);
+    }
+    let Token::Ticket(mut ticket) = w.token(0, "guest", Role::Node, &[], WitnessRule::Any) else {
+        panic!("a ticket")
+    };
+    w.run_for(5_000);
+    ticket.addresses = vec![(w.id(victim), w.address(victim))];
+    let guest = w.join(Token::Ticket(ticket), None);
+    w.run_for(20_000);
+    let why = w.refused_join(guest).unwrap_or_default().to_owned();
+    assert!(why.contains("two machines run with the key"), "{why}");
+}
+
+#[test]
+fn a_machine_that_starts_again_is_not_taken_for_two() {
+    let mut w = world(55, NODES);
+    for _ in 0..4 {
+        w.kill(1);
+        w.run_for(2_000);
+        w.start(1);
+        w.run_for(10_000);
+    }
+    for node in 0..NODES {
+        assert!(!view(&mut w, node).issues.iter().any(|i| i.code == "M046"));
+    }
+}
+
+#[test]
+fn a_machine_that_was_rolled_back_does_not_fork_its_chain() {
+    let mut w = world(56, NODES);
+    let let_in = |w: &mut World, name: &str, at: usize| {
+        let Token::Ticket(mut ticket) = w.token(0, name, Role::Node, &[], WitnessRule::Any) else {
+            panic!("a ticket")
+        };
+        ticket.addresses = vec![(w.id(at), w.address(at))];
+        w.run_for(3_000);
+        w.join(Token::Ticket(ticket), None)
+    };
+    let name = "old".to_owned();
+    let first = let_in(&mut w, "first", 1);
+    assert!(w.run_until(30_000, |w| w.is_member(first)));
+    w.run_for(3_000);
+    w.apply_disk(1, &DiskFault::Snapshot { name: name.clone() });
+    let second = let_in(&mut w, "second", 1);
+    assert!(w.run_until(30_000, |w| w.is_member(second)));
+    w.run_for(3_000);
+    // From here on its disk does not know whom it saw last.
+    let third = {
+        let third = let_in(&mut w, "third", 1);
+        w.kill(1);
+        w.apply_disk(1, &DiskFault::Rollback { to: name });
+        w.start(1);
+        third
+    };
+    assert!(w.run_until(120_000, |w| w.is_member(third)));
+    w.run_for(10_000);
+    for node in (0..w.len()).filter(|n| w.is_up(*n)).collect::<Vec<_>>() {
+        let view = view(&mut w, node);
+        assert!(
+            !view.issues.iter().any(|i| i.code == "M020"),
+            "{:?}",
+            view.issues
+        );
+    }
 }

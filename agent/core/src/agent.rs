@@ -3,6 +3,8 @@
 mod asked;
 mod fetching;
 mod figures;
+mod handed;
+mod intake;
 mod joining;
 mod mending;
 mod meshing;
@@ -24,7 +26,9 @@ use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::boot::{Boot, BootError, Config, META_ROOT, META_SEQ, META_SPONSORS, NodeKeys};
+use crate::boot::{
+    Boot, BootError, Config, META_ROOT, META_SEQ, META_SPONSORS, META_TIME, NodeKeys,
+};
 use crate::command::{Command, CommandId, Prepared, Reply, ViewMask};
 use crate::converge::Converge;
 use crate::input::{EffectResult, Input, LinkState};
@@ -33,8 +37,11 @@ use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
 use crate::replica::{Replica, Taken, put, register_key};
 use crate::report::Reporter;
+use crate::time::Clock;
 
 use fetching::Fetch;
+use handed::Handed;
+use intake::Intake;
 use mending::Loss;
 
 /// A pushed payload starts with what it is.
@@ -62,6 +69,10 @@ const NEWS_MS_PER_NODE: u64 = 10;
 const NEWS_MS_MAX: u64 = 30_000;
 /// Most addresses that one dial tries.
 const DIAL_ADDRESSES_MAX: usize = 8;
+/// How long a node that started waits for someone who may know what it said in a former life, milliseconds; and how long
+/// for someone with whom it becomes equal.
+const ALONE_MS: u64 = 10_000;
+const UNSURE_MS_MAX: u64 = 60_000;
 const QUEUED_COMMANDS_MAX: usize = 256;
 /// Places for outputs that are kept while there are none: opinions of all members may come at once.
 const OUTBOX_KEPT: usize = 64;
@@ -81,7 +92,10 @@ pub struct Agent {
     keys: NodeKeys,
     rng: ChaCha12Rng,
     started: Mono,
+    /// The time as far as it is known; see [`Clock`].
     now: Now,
+    /// What the clock of this machine says.
+    wall: Wall,
     outbox: VecDeque<Output>,
     stage: Stage,
     next_id: u64,
@@ -120,10 +134,17 @@ struct Member {
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// Who may hold a mesh link; this node as well.
     admitted: Arc<BTreeSet<NodeId>>,
+    clock: Clock,
+    /// Of which stamp of an admin the clock was told last.
+    told_stamp: Hlc,
     /// The store lost records, and they are not back yet.
     loss: Option<Loss>,
+    /// A peer would have told it if this node had said more in a former life than is here.
+    is_sure: bool,
     /// Who was asked last for statements and may still be sending them.
     fetching: Option<Fetch>,
+    /// What exchanges brought and was not taken in yet.
+    intake: Intake,
     /// Waiting statements needed others when an exchange was last opened.
     was_wanting: bool,
     was_joined: bool,
@@ -144,6 +165,8 @@ struct Member {
     /// A submission that is being made durable; later ones wait.
     submitting: bool,
     queued: VecDeque<(CommandId, Command)>,
+    /// How much was handed in here of late, by author.
+    handed: Handed,
     fork_count: usize,
 }
 
@@ -220,6 +243,7 @@ impl Agent {
             rng,
             started: now.mono,
             now,
+            wall: now.wall,
             outbox: VecDeque::new(),
             stage: Stage::Joining(Box::new(Joining {
                 joiner: Joiner::new(
@@ -275,7 +299,9 @@ impl Agent {
         let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
         let mut member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
         member.look_for_losses(&self.keys.node());
+        member.tell_clock(&self.keys.node());
         self.stage = Stage::Member(Box::new(member));
+        self.look_at_clock(self.now);
         Ok(())
     }
 
@@ -339,8 +365,12 @@ impl Agent {
             sponsors,
             known_addresses,
             admitted: Arc::default(),
+            clock: Clock::from_stored(meta.get(META_TIME).map(Vec::as_slice)),
+            told_stamp: Hlc::default(),
             loss: None,
+            is_sure: false,
             fetching: None,
+            intake: Intake::default(),
             was_wanting: false,
             was_joined: false,
             joined_told: false,
@@ -355,6 +385,7 @@ impl Agent {
             broadcasts: Vec::new(),
             submitting: false,
             queued: VecDeque::new(),
+            handed: Handed::default(),
             fork_count: 0,
         })
     }
@@ -382,10 +413,7 @@ impl Agent {
 
     /// Takes one input in. Afterwards, call [`Agent::poll`] until it returns `None`.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.now = Now {
-            mono: now.mono.max(self.now.mono),
-            wall: now.wall,
-        };
+        self.look_at_clock(now);
         let is_wake = matches!(input, Input::Wake);
         match input {
             Input::Frame {
@@ -433,6 +461,23 @@ impl Agent {
         self.settle(is_wake);
     }
 
+    fn look_at_clock(&mut self, now: Now) {
+        let mono = now.mono.max(self.now.mono);
+        let mut now = Now { mono, ..now };
+        self.wall = now.wall;
+        if let Stage::Member(m) = &mut self.stage {
+            let (wall, is_jump) = m.clock.now(now);
+            now.wall = wall;
+            if is_jump && m.lease_at.is_some() {
+                m.lease_at = Some(mono);
+            }
+            if let Some(value) = m.clock.write_down() {
+                m.replica.batch.push(put(Table::Meta, META_TIME, value));
+            }
+        }
+        self.now = now;
+    }
+
     /// The next thing to carry out, in order.
     pub fn poll(&mut self) -> Option<Output> {
         let next = self.outbox.pop_front();
@@ -465,6 +510,10 @@ impl Agent {
                 if let Some(deadline) = m.mesh.deadline() {
                     offer(Some(deadline.at), deadline.why);
                 }
+                offer(
+                    m.intake.is_waiting().then_some(self.now.mono),
+                    "take statements in",
+                );
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
                 offer(m.sponsoring.deadline(), "answer a joiner");
@@ -498,6 +547,8 @@ impl Agent {
         };
         let mut view = present::view(&mut member.replica, mask, facts);
         view.issues.extend(member.loss_issue(&self.keys.node()));
+        view.issues.extend(member.clock_issues());
+        view.issues.extend(member.clone_issues(self.now.mono));
         view.issues.extend(self.stores.issue());
         Some(view)
     }
@@ -543,7 +594,7 @@ impl Agent {
 
     /// Tells the peers that this agent stops; drain [`Agent::poll`] afterwards.
     pub fn stop(&mut self, now: Now) {
-        self.now = now;
+        self.look_at_clock(now);
         self.mesh_input(MeshInput::Stop);
         self.drain_mesh();
     }
@@ -603,6 +654,100 @@ impl Member {
         self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
+    }
+
+    /// Tells the clock how late it is at least, if an admin said something since.
+    fn tell_clock(&mut self, me: &NodeId) {
+        let stamp = self.replica.log.admin_stamp();
+        if stamp <= self.told_stamp {
+            return;
+        }
+        self.told_stamp = stamp;
+        let nodes = self.replica.registers.nodes();
+        let others = nodes.iter().filter(|node| *node != me);
+        let walls = others.filter_map(|node| self.replica.beacon(node).map(|b| b.wall));
+        let walls = walls.collect();
+        self.clock.said(stamp.wall(), walls);
+    }
+
+    /// Whether two machines run with the key of a node, as far as is known here.
+    fn is_cloned(&self, node: &NodeId, now: Mono) -> bool {
+        self.replica.lives.is_cloned(node, now)
+    }
+
+    /// Sees whether this node may continue its own chain; returns whether it may only from now on.
+    ///
+    /// An old copy of its disk does not know what it said since. It asks first; where nobody answers, nobody can tell.
+    fn hold_back(&mut self, me: &NodeId, started: Mono, now: Mono) -> bool {
+        let was_sure = self.is_sure;
+        if !was_sure {
+            let is_alone = self.admitted.iter().all(|node| node == me);
+            let mut linked = self.mesh.linked();
+            let is_told = linked.any(|(node, _)| self.mesh.is_equal(&node) == Some(true));
+            let patience_ms = if self.mesh.link_count() == 0 {
+                ALONE_MS
+            } else {
+                UNSURE_MS_MAX
+            };
+            let is_late = now.ms_since(started) >= patience_ms;
+            self.is_sure = is_alone || is_told || is_late;
+        }
+        self.replica.held_back = if self.is_cloned(me, now) {
+            Some("two machines run with the key of this node: ask another one")
+        } else if !self.is_sure {
+            Some("this node has just started and asks the others first: try again")
+        } else {
+            None
+        };
+        self.is_sure && !was_sure
+    }
+
+    /// What people should know of machines with one key.
+    fn clone_issues(&self, now: Mono) -> Vec<Issue> {
+        let members = &self.replica.log.authority_as_resolved().roster.members;
+        let name = |node| members.get(node).map_or("?", |m| m.name.as_str());
+        let issue = |name: &str| {
+            let what =
+                format!("two machines run with the key of {name}: one was copied from the other");
+            let help = format!(
+                "stop the copy and let it join with a key of its own, or put both out: lab revoke {name}"
+            );
+            Issue::error("M046", name, what).with_help(help)
+        };
+        self.replica
+            .lives
+            .cloned(now)
+            .map(|node| issue(name(node)))
+            .collect()
+    }
+
+    /// What people should know of clocks.
+    fn clock_issues(&self) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let far = |ms: i64| {
+            let way = if ms < 0 { "behind" } else { "ahead" };
+            format!("{} {way}", lab_crdt_model::time::age(ms.unsigned_abs()))
+        };
+        if let Some((off, count)) = self.clock.is_off() {
+            let what = format!(
+                "the clock of this machine is {} of what {count} others say: theirs is used where something ends",
+                far(off)
+            );
+            issues.push(
+                Issue::warning("M045", "clock", what)
+                    .with_help("set the clock; a time server keeps it right"),
+            );
+        }
+        let members = &self.replica.log.authority_as_resolved().roster.members;
+        for (node, off) in self.clock.others_off() {
+            let name = members.get(&node).map_or("?", |m| m.name.as_str());
+            let what = format!("the clock of {name} is {}", far(off));
+            issues.push(
+                Issue::warning("M045", name, what)
+                    .with_help("set its clock; a time server keeps it right"),
+            );
+        }
+        issues
     }
 
     /// How many members there are, with this node.

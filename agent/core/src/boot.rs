@@ -113,6 +113,7 @@ pub enum BootError {
 pub(crate) const META_ROOT: &[u8] = b"root";
 pub(crate) const META_SEQ: &[u8] = b"register-seq";
 pub(crate) const META_SPONSORS: &[u8] = b"sponsors";
+pub(crate) const META_TIME: &[u8] = b"time";
 pub(crate) const META_FILES: &[u8] = b"files";
 pub(crate) const META_APPLIED: &[u8] = b"applied";
 

@@ -416,6 +416,10 @@ impl Sponsoring {
                 false,
             );
         }
+        if let Some(why) = replica.held_back {
+            reached!("a node that must not sign sent a newcomer on");
+            return refuse(from, 503, why, false);
+        }
         let mesh = replica.log.mesh();
         if !request.invite.is_empty() {
             // It may wait for its predecessor; then this sponsor learns of it a little later.
@@ -584,6 +588,9 @@ pub(crate) fn witness(
     now: Now,
 ) -> bool {
     let me = keys.node();
+    if replica.held_back.is_some() {
+        return false;
+    }
     let registrars = replica.log.root().registrars.clone();
     let roster = &replica.log.authority().roster;
     let Some(state) = roster.invites.get(&body.invite) else {

@@ -32,11 +32,14 @@ mod converge;
 mod figures;
 mod input;
 mod join;
+mod lives;
 mod output;
 mod present;
+mod rate;
 mod replica;
 mod report;
 mod resolve;
+mod time;
 
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};

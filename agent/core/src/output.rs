@@ -168,6 +168,11 @@ pub enum Event {
         /// Whose.
         author: lab_crdt_model::AuthorId,
     },
+    /// Two machines run with the key of one node.
+    CloneFound {
+        /// Whose key.
+        node: NodeId,
+    },
     /// A live peer stayed unequal longer than the bound.
     ReplicasDiverged {
         /// Who.

@@ -15,6 +15,7 @@ use lab_crdt_model::view::RefusedView;
 use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, mutant, reached};
 
 use crate::ages::Ages;
+use crate::lives::{Lives, Word};
 
 const REFUSED_MAX: usize = 100;
 /// About what a document costs, bytes: at all, and for each edit.
@@ -39,6 +40,9 @@ pub(crate) struct Replica {
     pub(crate) log: Log,
     pub(crate) registers: Registers,
     ages: Ages,
+    pub(crate) lives: Lives,
+    /// Why this node must not continue its own chain now, for people.
+    pub(crate) held_back: Option<&'static str>,
     pub(crate) document: Arc<Document>,
     /// One hash of its heads.
     heads: [u8; 32],
@@ -57,6 +61,8 @@ pub(crate) struct Taken {
     pub(crate) node: NodeId,
     pub(crate) section: Section,
     pub(crate) seq: u64,
+    /// It shows that two machines have the key of its node, which was not known.
+    pub(crate) is_clone_found: bool,
     /// It is a beacon and says other addresses than the one before.
     pub(crate) has_new_addresses: bool,
 }
@@ -108,6 +114,8 @@ impl Replica {
             log,
             registers: Registers::with_memo(memo.clone()),
             ages: Ages::default(),
+            lives: Lives::default(),
+            held_back: None,
             heads: heads_digest(&document),
             document,
             refused: VecDeque::new(),
@@ -123,6 +131,8 @@ impl Replica {
             log: self.log.supposing(ends),
             registers: self.registers.clone(),
             ages: self.ages.clone(),
+            lives: Lives::default(),
+            held_back: None,
             document: Arc::clone(&self.document),
             heads: self.heads,
             refused: self.refused.clone(),
@@ -203,6 +213,8 @@ impl Replica {
                     log: self.log.with_memo_of(Memo::none()),
                     registers: Registers::default(),
                     ages: Ages::default(),
+                    lives: Lives::default(),
+                    held_back: None,
                     document: Arc::clone(&self.document),
                     heads: self.heads,
                     refused: VecDeque::new(),
@@ -288,6 +300,10 @@ impl Replica {
             .filter(|_| is_beacon)
             .and_then(|b| self.beacon(&NodeId(*b)))
             .map(|b| b.addresses);
+        let newest = bytes
+            .get(2..34)
+            .and_then(|b| b.first_chunk())
+            .and_then(|node| self.newest_word(&NodeId(*node)));
         let count = self.registers.node_count();
         let members = &self.log.authority_as_resolved().roster.members;
         let taken = self.registers.ingest(&mesh, bytes, |node| {
@@ -309,10 +325,17 @@ impl Replica {
                 ));
                 let has_new_addresses =
                     is_beacon && self.beacon(&node).map(|b| b.addresses) != former;
+                let word = Word {
+                    incarnation: register.incarnation,
+                    seq,
+                };
+                let is_clone_found =
+                    newest.is_some_and(|newest| self.lives.spoke(node, newest, word, now.mono));
                 Some(Taken {
                     node,
                     section,
                     seq,
+                    is_clone_found,
                     has_new_addresses,
                 })
             }
@@ -323,6 +346,15 @@ impl Replica {
                 None
             }
         }
+    }
+
+    /// What a node said last.
+    fn newest_word(&self, node: &NodeId) -> Option<Word> {
+        let newest = self.registers.of(node).max_by_key(|it| it.seq)?;
+        Some(Word {
+            incarnation: newest.incarnation,
+            seq: newest.seq,
+        })
     }
 
     /// The newest beacon of a node, if it can be read.
@@ -382,7 +414,7 @@ impl Replica {
             .iter()
             .map(|r| size_of_val(r) + r.why.len())
             .sum();
-        refused + self.ages.memory()
+        refused + self.ages.memory() + self.lives.memory()
     }
 
     pub(crate) fn note_refusal(

@@ -227,9 +227,10 @@ impl Teller {
 /// What a watcher is told of an event.
 fn notice(event: &Event) -> Option<NoticeKind> {
     match event {
-        Event::IntentChanged { .. } | Event::NodeJoined { .. } | Event::ForkFound { .. } => {
-            Some(NoticeKind::Intent)
-        }
+        Event::IntentChanged { .. }
+        | Event::NodeJoined { .. }
+        | Event::ForkFound { .. }
+        | Event::CloneFound { .. } => Some(NoticeKind::Intent),
         Event::ReportArrived { .. } | Event::ConfigApplied { .. } => Some(NoticeKind::Reports),
         Event::PeerChanged { .. } | Event::PeersLearned { .. } | Event::ReplicasDiverged { .. } => {
             Some(NoticeKind::Peers)
@@ -265,6 +266,9 @@ fn log(event: &Event) {
         Event::StatementRefused { id, why } => tracing::warn!(?id, why, "a statement was refused"),
         Event::ForkFound { author } => {
             tracing::warn!(author = %author.short(), "an author's chain has two branches");
+        }
+        Event::CloneFound { node } => {
+            tracing::warn!(peer = %node.short(), "two machines run with one key");
         }
         Event::ReplicasDiverged { peer, ours, theirs } => {
             tracing::warn!(

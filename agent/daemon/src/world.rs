@@ -19,10 +19,12 @@ use crate::clock;
 use crate::effect::Effects;
 use crate::error::WorldError;
 use crate::serve::Ask;
-use crate::store_writer::StoreWriter;
+use crate::store_writer::{StoreWriter, Written};
 
 /// Longest nap. It bounds how late a laptop notices that it slept, and feeds the watchdogs.
 const NAP_MAX: Duration = Duration::from_secs(5);
+/// What happened goes before what is due, for so long: an agent that has work for many turns answers meanwhile.
+const LATE_MAX_MS: u64 = 10;
 /// Most questions that wait for the agent's answer; further ones wait on their channel.
 const REPLIES_MAX: usize = 256;
 
@@ -162,33 +164,60 @@ impl World {
         if let Some(input) = self.ready.pop_front() {
             return Ok(Some(input));
         }
-        let at = deadline.map(|deadline| deadline.at);
-        let nap = clock::nap_until(at, clock::mono(), self.nap_max);
+        let (at, now) = (deadline.map(|deadline| deadline.at), clock::mono());
+        if at.is_some_and(|at| at.plus_ms(LATE_MAX_MS) <= now) {
+            // Tasks of this thread have their turn as well.
+            tokio::task::yield_now().await;
+            return Ok(Some(Input::Wake));
+        }
+        let nap = clock::nap_until(at, now, self.nap_max);
         let is_open = !self.store.is_full();
-        tokio::select! {
-            written = self.store.next() => {
-                let written = written.map_err(|e| WorldError::Panicked { what: "the store", source: e })?;
+        let happens = async {
+            tokio::select! {
+                written = self.store.next() => {
+                    let written = written.map_err(|e| WorldError::Panicked { what: "the store", source: e })?;
+                    Ok(Happened::Written(written))
+                }
+                done = self.effects.next() => {
+                    let done = done.map_err(|e| WorldError::Panicked { what: "an effect", source: e })?;
+                    Ok(Happened::Done(done))
+                }
+                event = self.events.recv(), if is_open => {
+                    event.ok_or(WorldError::NetEnded).map(Happened::Event)
+                }
+                Some(ask) = self.asks.recv(), if is_open && self.replies.len() < REPLIES_MAX => {
+                    Ok(Happened::Asked(ask))
+                }
+                else => std::future::pending().await,
+            }
+        };
+        let is_due = async {
+            if nap.is_zero() {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(nap).await;
+            }
+        };
+        let happened = tokio::select! {
+            biased;
+            happened = happens => happened?,
+            () = is_due => {
+                return Ok(at.is_some_and(|at| clock::mono() >= at).then_some(Input::Wake));
+            }
+        };
+        match happened {
+            Happened::Written(written) => {
                 let result = written.result.map_err(|e| crate::error::chain(&e));
-                self.ready.extend(
-                    written.ids.into_iter().map(|id| Input::Stored { id, result: result.clone() }),
-                );
+                let of = |id| Input::Stored {
+                    id,
+                    result: result.clone(),
+                };
+                self.ready.extend(written.ids.into_iter().map(of));
                 Ok(self.ready.pop_front())
             }
-            done = self.effects.next() => {
-                let (id, result) =
-                    done.map_err(|e| WorldError::Panicked { what: "an effect", source: e })?;
-                Ok(Some(Input::Done { id, result }))
-            }
-            event = self.events.recv(), if is_open => {
-                let event = event.ok_or(WorldError::NetEnded)?;
-                Ok(Some(self.happened(event)))
-            }
-            Some(ask) = self.asks.recv(), if is_open && self.replies.len() < REPLIES_MAX => {
-                Ok(Some(self.take_ask(ask)))
-            }
-            () = tokio::time::sleep(nap) => {
-                Ok(at.is_some_and(|at| clock::mono() >= at).then_some(Input::Wake))
-            }
+            Happened::Done((id, result)) => Ok(Some(Input::Done { id, result })),
+            Happened::Event(event) => Ok(Some(self.happened(event))),
+            Happened::Asked(ask) => Ok(Some(self.take_ask(ask))),
         }
     }
 
@@ -267,6 +296,14 @@ impl World {
             command: ask.command,
         }
     }
+}
+
+/// What may happen to a world.
+enum Happened {
+    Written(Written),
+    Done((EffectId, EffectResult)),
+    Event(NetEvent),
+    Asked(Ask),
 }
 
 /// Runs effects on a blocking thread, one at a time, in order. The agent asks for few at once.

@@ -6,8 +6,8 @@ use lab_crdt_model::Value;
 
 use crate::network::{Config, Profile as Ground};
 use crate::plan::{
-    Act, Action, DiskFault, Fault, Lens, NetworkFault, Paths, Plan, ProcessFault, Profile, Right,
-    Scope, Store, Trouble, Witnesses, generate_sized,
+    Act, Action, ClockFault, DiskFault, Fault, Lens, NetworkFault, Paths, Plan, ProcessFault,
+    Profile, Right, Scope, Store, Trouble, Witnesses, generate_sized,
 };
 
 /// Until the end of chaos, whatever happens.
@@ -294,6 +294,31 @@ pub(super) fn short_lease(seed: u64) -> Plan {
         at(8_000, 0, 3, Act::Join { token: 1 }),
     ];
     with(calm(seed, 3, 60_000), actions, Vec::new())
+}
+
+/// Someone speaks with the key of another machine, in turns with it.
+pub(super) fn copied_key(seed: u64) -> Plan {
+    let times = (0..5).map(|n| 12_000 + 6_000 * n);
+    let copier = |ms| at(ms, 0, 1, adversary("copier", 2));
+    // It stands still meanwhile, or it would answer before anyone looks.
+    let pause = || Trouble::Process(ProcessFault::Pause { for_ms: 2_000 });
+    let paused = |ms| fault(ms - 200, 2_000, &[2], pause());
+    let faults = times.clone().map(paused).collect();
+    let mut plan = with(calm(seed, 4, 60_000), times.map(copier).collect(), faults);
+    // What it says of itself is no longer one story.
+    plan.limits.is_loss_expected = true;
+    plan
+}
+
+/// A laptop's lease ends while the clock of one machine is an hour behind.
+pub(super) fn clock_behind(seed: u64) -> Plan {
+    let actions = vec![
+        at(6_000, 0, 0, token(300_000, LONG_MS, false)),
+        at(8_000, 0, 5, Act::Join { token: 1 }),
+    ];
+    let behind = ClockFault::Step { ms: -3_600_000 };
+    let faults = vec![fault(120_000, LONG_MS, &[0], Trouble::Clock(behind))];
+    with(calm(seed, 5, 900_000), actions, faults)
 }
 
 /// A person is revoked with all that they said, and goes on.

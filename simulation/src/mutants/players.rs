@@ -1,13 +1,16 @@
 //! Who does what no honest person and no honest machine does; the plans of some mutants need them.
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 use lab_agent_core::{Command, Prepared, Reply};
 use lab_crdt_log::{Body, Draft, Edit, Kind, WitnessRule, seal};
+use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{Hlc, StatementId};
 
+use crate::adversary::{forge, tell_all};
 use crate::disk::DiskFault;
 use crate::plan::{Adversary, Turn};
 use crate::world::World;
@@ -23,6 +26,7 @@ pub(super) fn all() -> Vec<Box<dyn Adversary>> {
         Box::new(Hoarder),
         Box::new(Hasty),
         Box::new(Sharer::default()),
+        Box::new(Copier),
     ]
 }
 
@@ -182,5 +186,35 @@ impl Adversary for Sharer {
             ticket.addresses = vec![(world.id(sponsor), world.address(sponsor))];
             world.join(Token::Ticket(ticket), None);
         }
+    }
+}
+
+/// Says with the key of another machine that it lives, as a copy of that machine would.
+struct Copier;
+
+impl Adversary for Copier {
+    fn name(&self) -> &str {
+        "copier"
+    }
+
+    fn act(&mut self, world: &mut World, turn: &Turn) {
+        let victim = turn.with as usize;
+        let (mesh, id) = (world.mesh(), world.id(victim));
+        let key = SigningKey::from_bytes(&world.secret(victim));
+        let reports = world.reports(turn.node).unwrap_or_default();
+        let newest = Section::ALL.map(|section| forge::newest_seq(&reports, &id, section));
+        let seq = newest.into_iter().max().unwrap_or(0) + 1;
+        let beacon = Beacon {
+            incarnation: 1,
+            wall: world.wall(turn.node),
+            digest: [0; 32],
+            addresses: vec![world.address(victim)],
+            link_count: 0,
+            version: "copy".to_owned(),
+        };
+        let body = postcard::to_stdvec(&beacon).expect("plain values can be written");
+        let section = Section::Beacon as u8;
+        let report = forge::sign_register(&mesh, &key, section, seq, &body);
+        tell_all(world, turn.node, &[forge::push_register(&report)]);
     }
 }

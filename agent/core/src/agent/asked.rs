@@ -2,6 +2,7 @@
 
 use lab_crdt_log::Annul;
 
+use super::handed::{HANDED, counted};
 use super::*;
 use crate::command::Root;
 
@@ -106,6 +107,17 @@ impl Agent {
         let Stage::Member(member) = &mut self.stage else {
             return;
         };
+        // A look at the rate costs nothing, so it comes before the signatures.
+        let counted = counted(&member.replica.log, &statements);
+        if let Err(ready_at) = member.handed.look(&counted, self.now.mono) {
+            reached!("an author handed in more than its rate");
+            let seconds = ready_at.ms_since(self.now.mono).div_ceil(1_000).max(1);
+            let why = format!(
+                "this key has handed in more than {} statements a minute here: try again in {seconds} s",
+                60_000 / HANDED.each_ms
+            );
+            return self.refuse(id, "M014", why);
+        }
         let ids = match member.replica.log.check(&statements, self.now.wall) {
             Ok(ids) => ids,
             Err(refusal) => {
@@ -135,6 +147,7 @@ impl Agent {
                 "the store of this node refuses writes".to_owned(),
             );
         }
+        member.handed.spend(&counted, self.now.mono);
         let batch = ids
             .iter()
             .zip(&statements)

@@ -67,7 +67,7 @@ impl Agent {
             .values()
             .map(|a| size_of::<NodeId>() + a.capacity() * size_of::<SocketAddr>())
             .sum();
-        own + size_of::<Member>() + book + m.replica.own_memory()
+        own + size_of::<Member>() + book + m.intake.bytes() + m.replica.own_memory()
     }
 }
 

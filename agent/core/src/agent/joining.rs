@@ -33,6 +33,7 @@ impl Agent {
                 self.carry_out(wishes);
             }
             Stage::Member(m) => {
+                m.hold_back(&self.keys.node(), self.started, now.mono);
                 let words = m
                     .sponsoring
                     .frame(&mut m.replica, &self.keys, from, bytes, now);
@@ -134,6 +135,8 @@ impl Agent {
             });
         }
         member.sponsors = sponsors;
+        // Its chain begins here.
+        member.is_sure = true;
         self.stage = Stage::Member(Box::new(member));
     }
 }

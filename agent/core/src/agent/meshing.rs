@@ -1,5 +1,6 @@
 //! Between the mesh and the replica: what arrives is taken in, what is asked is answered.
 
+use super::intake::Portion;
 use super::*;
 
 impl Agent {
@@ -37,6 +38,7 @@ impl Agent {
         }
         if let (Stage::Member(m), LinkState::Down { .. }) = (&mut self.stage, &state) {
             m.fetch_ends(peer);
+            m.intake.forget(&peer, self.now.mono);
         }
         self.mesh_input(match state {
             LinkState::Up { address } => MeshInput::LinkUp { peer, address },
@@ -134,6 +136,10 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
+        if !m.intake.has_room(&from, bytes.len()) {
+            reached!("a message of an exchange was dropped while too much of its sender waits");
+            return;
+        }
         let Ok(answer) = sync::answer(&m.replica.log, &m.replica.registers, bytes) else {
             reached!("a message of an exchange was malformed");
             self.outbox.push_back(Output::Hangup {
@@ -151,27 +157,43 @@ impl Agent {
         if let Some(ask) = answer.ask.filter(|_| m.may_fetch(from, now.mono)) {
             messages.push(ask);
         }
-        let progress = m.replica.log.progress();
-        let has_statements = !answer.statements.is_empty();
-        for statement in &answer.statements {
-            self.take_statement(statement, from);
+        let portion = Portion::new(answer.statements, answer.registers, answer.resume);
+        // What was asked is answered at once, whatever waits.
+        if !messages.is_empty() {
+            m.mesh
+                .handle(now, MeshInput::SyncReply { to: from, messages });
         }
-        if has_statements && let Stage::Member(m) = &mut self.stage {
+        // Registers alone wait for no statements, unless it is for those of the same peer.
+        if portion.statements.is_empty() && !m.intake.is_waiting_of(&from) {
+            self.end_portion(from, portion);
+        } else {
+            self.queue_portion(from, portion);
+        }
+    }
+
+    /// Everything of a message was taken in, or not: takes in its reports, and asks for what follows.
+    pub(super) fn end_portion(&mut self, from: NodeId, portion: Portion) {
+        let now = self.now;
+        if portion.has_statements
+            && let Stage::Member(m) = &mut self.stage
+        {
             // Reports of newcomers count only once their joins do.
             m.replica.log.authority();
         }
-        for register in answer.registers.iter().filter(|_| !mutant!("M61")) {
+        for register in portion.registers.iter().filter(|_| !mutant!("M61")) {
             self.take_register(register, from, false);
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
+        let mut messages = Vec::new();
         // An exchange goes on only while it leads to something: what is refused here would be sent for ever.
-        let is_progress = m.replica.log.progress() != progress;
-        if let Some(resume) = answer.resume.filter(|_| is_progress) {
+        let progress = m.replica.log.progress();
+        let is_progress = portion.progress.is_some_and(|before| before != progress);
+        if let Some(resume) = portion.resume.filter(|_| is_progress) {
             m.fetch_goes_on(from, now.mono);
             messages.push(sync::resume(&m.replica.log, &m.replica.registers, resume));
-        } else if has_statements {
+        } else if portion.has_statements {
             m.fetch_ends(from);
         }
         // What is still to come of an exchange may be just what is wanted.
@@ -187,17 +209,6 @@ impl Agent {
         }
     }
 
-    pub(super) fn take_statement(&mut self, bytes: &Bytes, from: NodeId) {
-        let Stage::Member(m) = &mut self.stage else {
-            return;
-        };
-        if let Err(refusal) = m.replica.take_statement(bytes, Some(from), self.now) {
-            let why = refusal.to_string();
-            self.outbox
-                .push_back(Output::Tell(Event::StatementRefused { id: None, why }));
-        }
-    }
-
     pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId, is_pushed: bool) {
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -209,14 +220,26 @@ impl Agent {
             node, section, seq, ..
         } = taken;
         m.has_odd_reports |= !m.admitted.contains(&node);
+        if taken.is_clone_found {
+            self.outbox
+                .push_back(Output::Tell(Event::CloneFound { node }));
+        }
         if node == self.keys.node() {
             if m.reporter.saw_own(seq) {
                 reached!("a node heard a report of its own former life");
-                m.beacon_at = self.now.mono;
+                // The other one may live: two that answer each other at once would never end.
+                let soon = self.now.mono.max(m.last_beacon.plus_ms(BEACON_MS_MIN));
+                if !m.is_cloned(&node, self.now.mono) {
+                    m.beacon_at = m.beacon_at.min(soon);
+                }
             }
             return;
         }
         if section == Section::Beacon {
+            // One that was pulled may be of any age.
+            if is_pushed && let Some(beacon) = m.replica.beacon(&node) {
+                m.clock.heard(node, beacon.wall, self.now.mono);
+            }
             let input = MeshInput::Beacon {
                 node,
                 counter: seq,

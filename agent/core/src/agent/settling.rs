@@ -32,7 +32,9 @@ impl Agent {
         if m.tidy_at <= now {
             m.tidy_at = now.plus_ms(TIDY_MS);
             m.replica.log.expire_waiting(now);
+            m.tell_clock(&self.keys.node());
         }
+        self.take_piece();
     }
 
     /// Brings everything that follows from the replica up to date. Returns whether anything changed.
@@ -48,13 +50,15 @@ impl Agent {
             reached!("a store that had lost statements has them again");
             (m.loss, m.gate_of) = (None, None);
         }
+        let is_sure_now = m.hold_back(&me, self.started, now.mono);
         let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
-        if is_idle && !is_lease_over && !is_first && !is_mended {
+        if is_idle && !is_lease_over && !is_first && !is_mended && !is_sure_now {
             m.tell_digests(now);
             return false;
         }
         let mut folded = m.replica.fold();
-        if folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now) {
+        let may_ask = folded.has_new_statements || is_sure_now;
+        if may_ask && witness_asked(&mut m.replica, &self.keys, now) {
             let more = m.replica.fold();
             folded.touched = folded
                 .touched
@@ -81,6 +85,7 @@ impl Agent {
             let is_other = is_other && !(is_less && mutant!("M47"));
             if is_other {
                 m.admitted = Arc::clone(&admit);
+                m.clock.retain(|node| admit.contains(node));
                 self.outbox.push_back(Output::Admit(Arc::clone(&admit)));
                 m.mesh.handle(now, MeshInput::Roster { members: admit });
             }
@@ -197,7 +202,7 @@ impl Agent {
             m.last_beacon = now.mono;
             let beacon = Beacon {
                 incarnation: m.reporter.incarnation,
-                wall: now.wall,
+                wall: self.wall,
                 digest: m.replica.log.digest(),
                 addresses: m.reporter.addresses.clone(),
                 link_count: m.mesh.link_count() as u16,
