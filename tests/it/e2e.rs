@@ -2,6 +2,7 @@
 
 mod crash;
 mod fleet;
+mod floods;
 mod guide;
 mod input;
 mod join;

@@ -91,6 +91,11 @@ impl Agent {
         self.child().take()
     }
 
+    /// The id of its process while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
     /// How its process ended, if it has.
     fn ended(&self) -> Option<ExitStatus> {
         self.child().as_mut()?.try_wait().ok()?
