@@ -649,7 +649,7 @@ fn chain(world: &World, person: &Person, count: u64) -> Vec<Bytes> {
     };
     let body = |n: u64| {
         let op = lab_crdt_model::Op::Set {
-            path: "on/all/params/flood".parse().unwrap(),
+            path: "on/all/params/flood".parse().expect("a path"),
             field: lab_crdt_model::Field::new(Value::Int(n as i64), "person:bob"),
         };
         let (message, ops) = (String::new(), vec![op]);
@@ -682,7 +682,7 @@ fn honest_edit(w: &mut World, node: usize, n: i64) -> u64 {
     let admin = w.admin.clone();
     let begun = w.now();
     let op = lab_crdt_model::Op::Set {
-        path: "on/all/params/good".parse().unwrap(),
+        path: "on/all/params/good".parse().expect("a path"),
         field: lab_crdt_model::Field::new(Value::Int(n), "person:ana"),
     };
     let (message, ops) = (String::new(), vec![op]);

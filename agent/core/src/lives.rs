@@ -42,7 +42,7 @@ impl Lives {
         let mut former = at
             .and_then(|at| self.former.remove(at))
             .map_or_else(Vec::new, |it| it.1);
-        let is_back = former.contains(&word.incarnation) && !mutant!("M65");
+        let is_back = former.contains(&word.incarnation) && !mutant!("M71");
         former.retain(|it| *it != newest.incarnation);
         former.push(newest.incarnation);
         if former.len() > FORMER_MAX {

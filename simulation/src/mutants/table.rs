@@ -141,9 +141,9 @@ mutants! {
     "M63" ACKNOWLEDGED, restart_alone,
         "A start leaves out one of the edits on its disk.",
         also VIEWS, "the disk held it when the machine started";
-    "M64" "expired_members_stay_out", clock_behind,
+    "M70" "expired_members_stay_out", clock_behind,
         "The own clock is believed, whatever others say.";
-    "M65" "copied_keys_are_noticed", copied_key,
+    "M71" "copied_keys_are_noticed", copied_key,
         "A former life that goes on is taken for a new one.";
 }
 
