@@ -16,6 +16,7 @@ mod operator;
 mod plan;
 mod revoke;
 mod root;
+mod seal;
 mod status;
 mod target;
 mod token;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_crdt_log::{
     Admin, Admit, Annul, Body, CoSign, Confirm, Draft, Edit, Grant, Invite, Join, Kind, Register,
-    Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, TokenKeys, Witness,
+    Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, TokenKeys, Vouch, Witness,
     WitnessRule, open, seal, seal_register,
 };
 use lab_crdt_model::report::{Beacon, Facts, ResourceReport, ResourceState, Section, Status};
@@ -231,6 +231,11 @@ fn bodies() -> Vec<Body> {
         Body::CoSign(CoSign { proposal: id(9) }),
         Body::Unknown(Kind(200), vec![1, 2, 3]),
         Body::Root(next_root()),
+        Body::Vouch(Vouch {
+            grant: id(10),
+            heads: vec![id(11), id(12)],
+            at: Wall(1_700_000_300_000),
+        }),
     ]
 }
 

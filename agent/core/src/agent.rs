@@ -33,6 +33,7 @@ use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
 use crate::replica::{Replica, Taken, put, register_key};
 use crate::report::Reporter;
+use crate::vouching::Vouching;
 
 use fetching::Fetch;
 use mending::Loss;
@@ -115,6 +116,7 @@ struct Member {
     reporter: Reporter,
     converge: Converge,
     sponsoring: Sponsoring,
+    vouching: Vouching,
     /// Whom a newcomer may talk to until it can tell members by itself.
     sponsors: BTreeMap<NodeId, Vec<SocketAddr>>,
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -336,6 +338,7 @@ impl Agent {
             reporter,
             converge,
             sponsoring: Sponsoring::default(),
+            vouching: Vouching::default(),
             sponsors,
             known_addresses,
             admitted: Arc::default(),
@@ -467,6 +470,7 @@ impl Agent {
                 }
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
+                offer(m.vouch_at(), "vouch");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");
@@ -603,6 +607,11 @@ impl Member {
         self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
+    }
+
+    /// When this node has something to say of a grant that has ended. Who lost records does not know what it had heard.
+    fn vouch_at(&self) -> Option<Mono> {
+        self.vouching.deadline().filter(|_| self.loss.is_none())
     }
 
     /// How many members there are, with this node.

@@ -62,11 +62,12 @@ impl Subject for AgentStore {
     }
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table::Statements,
     Table::Registers,
     Table::Meta,
     Table::Addresses,
+    Table::Late,
 ];
 
 const fn name(table: Table) -> &'static str {
@@ -76,6 +77,7 @@ const fn name(table: Table) -> &'static str {
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
+        Table::Late => "late",
     }
 }
 
