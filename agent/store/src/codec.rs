@@ -24,6 +24,7 @@ pub(crate) const fn definition(
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
+        Table::Audit => "audit",
     })
 }
 

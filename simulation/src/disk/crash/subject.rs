@@ -76,6 +76,7 @@ const fn name(table: Table) -> &'static str {
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
+        Table::Audit => "audit",
     }
 }
 
