@@ -311,6 +311,10 @@ fn registers_are_written_and_read_as_in_version_1() {
         ],
         link_count: 3,
         version: "0.1.0".into(),
+        audit: AuditHead {
+            seq: 300,
+            hash: [10; 32],
+        },
     };
     let facts = Facts {
         hostname: "nuc1".into(),

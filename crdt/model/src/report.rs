@@ -62,7 +62,9 @@ pub struct Beacon {
 }
 
 /// The end of a node's audit chain: its newest record.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct AuditHead {
     /// Its sequence number; the first record has 1, and 0 is a chain without records.
     pub seq: u64,

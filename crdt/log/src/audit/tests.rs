@@ -56,7 +56,13 @@ fn check(records: &[Bytes], witnessed: &[AuditHead]) -> Result<Run, Fault> {
 #[test]
 fn a_record_reads_back_and_any_changed_or_missing_byte_is_refused() {
     let act = Act::handed_in(AuthorId([3; 32]), &[(StatementId([4; 32]), Kind::EDIT)]);
-    let record = seal_audit(&MESH, &key(), &AuditHead::default(), Wall(5), &said(act.clone()));
+    let record = seal_audit(
+        &MESH,
+        &key(),
+        &AuditHead::default(),
+        Wall(5),
+        &said(act.clone()),
+    );
 
     assert_eq!(AuditRecord::open(&MESH, &record.bytes), Ok(record.clone()));
     assert_eq!((record.seq, record.at), (1, Wall(5)));
@@ -116,7 +122,12 @@ fn the_longest_words_fit_into_a_record() {
         };
         let record = seal_audit(&MESH, &key(), &head, Wall(u64::MAX), &body);
         assert!(record.bytes.len() <= AUDIT_RECORD_BYTES_MAX);
-        assert!(AuditRecord::open(&MESH, &record.bytes).unwrap().body().is_some());
+        assert!(
+            AuditRecord::open(&MESH, &record.bytes)
+                .unwrap()
+                .body()
+                .is_some()
+        );
     }
 }
 

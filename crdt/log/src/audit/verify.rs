@@ -63,7 +63,9 @@ pub enum Fault {
         seq: u64,
     },
     /// A record that names another predecessor than the one that is there.
-    #[error("record {seq} does not follow the record before it: one of them was changed or replaced")]
+    #[error(
+        "record {seq} does not follow the record before it: one of them was changed or replaced"
+    )]
     Broken {
         /// Its number.
         seq: u64,
@@ -122,16 +124,18 @@ pub fn verify(
     }
     let acts = || opened.iter().filter_map(AuditRecord::body).map(|b| b.act);
     let gap = |from, through| {
-        let is_told = acts().any(|act| {
-            matches!(act, Act::Lost { from: f, through: t } if f <= from && through <= t)
-        });
+        let is_told = acts().any(
+            |act| matches!(act, Act::Lost { from: f, through: t } if f <= from && through <= t),
+        );
         Fault::Gap {
             from,
             through,
             is_told,
         }
     };
-    let start = opened.first().map_or_else(AuditHead::default, AuditRecord::before);
+    let start = opened
+        .first()
+        .map_or_else(AuditHead::default, AuditRecord::before);
     let is_trimmed = || acts().any(|act| matches!(act, Act::Trimmed { end } if end == start));
     if start.seq > 0 && !starts.contains(&start) && !is_trimmed() {
         return Err(gap(1, start.seq));
