@@ -154,8 +154,11 @@ struct Member {
     /// This node has the label that makes it hold them.
     is_audit_node: bool,
     /// Members that are suspended or revoked, and the authority that says so.
-    out: Option<(Arc<Authority>, Arc<BTreeMap<NodeId, MemberState>>)>,
+    out: Option<(Arc<Authority>, OutOfMesh)>,
 }
+
+/// Members that are suspended or revoked.
+type OutOfMesh = Arc<BTreeMap<NodeId, MemberState>>;
 
 /// Writes under way, and what may happen only after them.
 #[derive(Default)]

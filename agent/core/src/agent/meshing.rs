@@ -221,7 +221,7 @@ impl Agent {
             report,
             told,
             tells,
-        }) = taken.went_back.filter(|_| !mutant!("M64"))
+        }) = taken.went_back
         {
             m.replica.audit.note_went_back(node, told, tells, self.now);
             self.outbox

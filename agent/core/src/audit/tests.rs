@@ -1,3 +1,5 @@
+//! What a failing or forgetful store may do to the chain.
+
 use lab_crdt_log::audit::{Fault, verify};
 
 use super::*;

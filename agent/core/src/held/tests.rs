@@ -1,3 +1,5 @@
+//! What is kept of others, and whom to ask.
+
 use ed25519_dalek::SigningKey;
 use lab_crdt_log::{Act, AuditBody, seal_audit};
 use lab_crdt_model::Wall;

@@ -1,3 +1,5 @@
+//! Records, and the faults of chains.
+
 use lab_crdt_model::view::MemberState;
 use lab_crdt_model::{AuthorId, Caller, StatementId};
 use proptest::prelude::*;

@@ -62,11 +62,12 @@ impl Subject for AgentStore {
     }
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table::Statements,
     Table::Registers,
     Table::Meta,
     Table::Addresses,
+    Table::Audit,
 ];
 
 const fn name(table: Table) -> &'static str {
