@@ -24,6 +24,8 @@ const MINUTE_MS: u64 = 60_000;
 const WAITING_MAX: usize = 1_024;
 /// Of how many records one is removed when there are too many: an eighth.
 const TRIMMED_SHARE: usize = 8;
+/// No chain gets so long; only whoever copied the key tells of such a head.
+const SEQ_MAX: u64 = 1 << 48;
 /// For how long people are told of an alarm, milliseconds: a week.
 const ALARM_MS: u64 = 7 * 86_400_000;
 
@@ -279,6 +281,9 @@ impl Audit {
     /// Others hold a head of this node's chain. If it is not in it, the store has lost the end of the chain: it goes on
     /// behind what was lost.
     pub(crate) fn saw_own(&mut self, me: &NodeId, told: AuditHead, now: Now) {
+        if told.seq >= SEQ_MAX {
+            return;
+        }
         if told.seq > self.told.seq {
             self.told = told;
         }

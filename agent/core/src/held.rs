@@ -201,7 +201,7 @@ impl Held {
             out.is_progress = true;
             let is_next = record.seq > head.seq;
             // Behind a gap there is nothing to compare with; the gap itself shows in the chain.
-            let follows = record.seq > head.seq + 1 || record.prev == head.hash;
+            let follows = record.seq > head.seq.saturating_add(1) || record.prev == head.hash;
             let is_first = chain.records.is_empty();
             if !(is_first || is_next && follows) {
                 reached!("an audit chain does not extend what was held of it");

@@ -18,9 +18,9 @@ use crate::error::FrameError;
 use crate::frame::{open, read, write};
 
 /// Longest frame of the conversation, bytes.
-pub const AUDIT_FRAME_BYTES_MAX: usize = 512 * 1024;
-/// Most bytes of records in one reply.
-pub const AUDIT_PORTION_BYTES_MAX: usize = 256 * 1024;
+pub const AUDIT_FRAME_BYTES_MAX: usize = 128 * 1024;
+/// Most bytes of records in one reply: so many as are verified within some tens of milliseconds.
+pub const AUDIT_PORTION_BYTES_MAX: usize = 64 * 1024;
 /// Most records in one reply: of the shortest, so many fit.
 pub const AUDIT_PORTION_MAX: usize = AUDIT_PORTION_BYTES_MAX / 128;
 

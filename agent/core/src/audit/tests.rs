@@ -225,3 +225,17 @@ fn the_oldest_records_are_trimmed_with_a_record_of_it() {
     assert_eq!(disk.audit().head, audit.durable());
     assert!(!disk.audit().is_due());
 }
+
+#[test]
+fn a_copied_key_that_tells_of_the_last_number_does_not_end_the_chain() {
+    let (mut audit, mut disk) = (Audit::default(), Disk::default());
+    record(&mut audit, &mut disk, start(1));
+    let told = AuditHead {
+        seq: u64::MAX,
+        hash: [1; 32],
+    };
+    audit.saw_own(&me(), told, at(0));
+    record(&mut audit, &mut disk, start(2));
+    assert_eq!(audit.durable().seq, 2);
+    assert_eq!(disk.fault(&[]), None);
+}

@@ -147,3 +147,16 @@ fn at_most_four_are_asked_at_once_and_nobody_again_so_soon() {
         assert_eq!(held.may_ask(NodeId([n; 32])), usize::from(n) < TALKS_MAX);
     }
 }
+
+#[test]
+fn a_member_that_signs_the_last_number_of_all_harms_nobody() {
+    let (mut held, mut disk) = (Held::default(), Batch::new());
+    let end = AuditHead {
+        seq: u64::MAX - 1,
+        hash: [1; 32],
+    };
+    take(&mut held, &records(end, 1, 1), &mut disk);
+    take(&mut held, &records(AuditHead::default(), 2, 3), &mut disk);
+    assert_eq!(held.head(&node()).seq, u64::MAX);
+    assert_eq!(held.len(), 4);
+}
