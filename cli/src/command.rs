@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod apply;
+mod audit;
 mod completion;
 mod demo;
 mod doctor;
@@ -95,6 +96,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
+        Verb::Audit(args) => audit::run(context, args).await,
         Verb::Undo(args) => undo::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
         Verb::Revoke(args) => {

@@ -38,6 +38,8 @@ pub struct Counts {
     pub outputs: usize,
     /// Links that are up.
     pub links: usize,
+    /// Audit records that are kept, this node's own and those of others.
+    pub audit_records: usize,
     /// Addresses kept of other nodes.
     pub addresses: usize,
 }

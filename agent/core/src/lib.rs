@@ -26,10 +26,12 @@
 
 mod agent;
 mod ages;
+mod audit;
 mod boot;
 mod command;
 mod converge;
 mod figures;
+mod held;
 mod input;
 mod join;
 mod output;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, RegisterError, RegisterKey,
+    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
     Registers, RootError, SignedRoot, StepKey, step_key,
 };
-use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::RefusedView;
 use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, mutant, reached};
 
 use crate::ages::Ages;
+use crate::audit::Audit;
 
 const REFUSED_MAX: usize = 100;
 /// About what a document costs, bytes: at all, and for each edit.
@@ -47,6 +48,8 @@ pub(crate) struct Replica {
     /// One hash of its heads.
     heads: [u8; 32],
     pub(crate) refused: VecDeque<RefusedView>,
+    /// What this node records of itself.
+    pub(crate) audit: Audit,
     /// Why the document is not up to date; the last one that could be built stays.
     pub(crate) document_issue: Option<Issue>,
     /// What is to be made durable at the end of the turn.
@@ -56,13 +59,24 @@ pub(crate) struct Replica {
 }
 
 /// A register that was newer than what was here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) node: NodeId,
     pub(crate) section: Section,
     pub(crate) seq: u64,
     /// It is a beacon and says other addresses than the one before.
     pub(crate) has_new_addresses: bool,
+    /// It is a beacon that tells of an earlier or another audit chain than the one before.
+    pub(crate) went_back: Option<WentBack>,
+}
+
+/// The audit chain of a node does not hold what the node had told.
+#[derive(Clone, Debug)]
+pub(crate) struct WentBack {
+    /// The beacon that told it.
+    pub(crate) report: Bytes,
+    pub(crate) told: AuditHead,
+    pub(crate) tells: AuditHead,
 }
 
 /// What a turn changed.
@@ -115,6 +129,7 @@ impl Replica {
             heads: heads_digest(&document),
             document,
             refused: VecDeque::new(),
+            audit: Audit::default(),
             document_issue: None,
             batch: Batch::new(),
             has_new_statements: false,
@@ -130,6 +145,7 @@ impl Replica {
             document: Arc::clone(&self.document),
             heads: self.heads,
             refused: self.refused.clone(),
+            audit: Audit::default(),
             document_issue: None,
             batch: Batch::new(),
             has_new_statements: false,
@@ -216,6 +232,7 @@ impl Replica {
                     document: Arc::clone(&self.document),
                     heads: self.heads,
                     refused: VecDeque::new(),
+                    audit: Audit::default(),
                     document_issue: None,
                     batch: Batch::new(),
                     has_new_statements: false,
@@ -297,8 +314,7 @@ impl Replica {
             .get(2..34)
             .and_then(|b| b.first_chunk())
             .filter(|_| is_beacon)
-            .and_then(|b| self.beacon(&NodeId(*b)))
-            .map(|b| b.addresses);
+            .and_then(|b| self.registers.get(&NodeId(*b), Section::Beacon).cloned());
         let count = self.registers.node_count();
         let members = &self.log.authority_as_resolved().roster.members;
         let taken = self.registers.ingest(&mesh, bytes, |node| {
@@ -318,13 +334,31 @@ impl Replica {
                     &register_key(&node, section),
                     bytes.to_vec(),
                 ));
-                let has_new_addresses =
-                    is_beacon && self.beacon(&node).map(|b| b.addresses) != former;
+                let said = former.as_deref().and_then(beacon_of);
+                let says = beacon_of(&register).filter(|_| is_beacon);
+                let has_new_addresses = is_beacon
+                    && says.as_ref().map(|b| &b.addresses) != said.as_ref().map(|b| &b.addresses);
+                let heads = said.zip(says).map(|(said, says)| (said.audit, says.audit));
+                let is_back = |(told, tells): &(AuditHead, AuditHead)| {
+                    tells.seq < told.seq || (tells.seq == told.seq && tells.hash != told.hash)
+                };
+                let went_back = heads
+                    .filter(is_back)
+                    .zip(former)
+                    .map(|((told, tells), former)| {
+                        let report = former.bytes.clone();
+                        WentBack {
+                            report,
+                            told,
+                            tells,
+                        }
+                    });
                 Some(Taken {
                     node,
                     section,
                     seq,
                     has_new_addresses,
+                    went_back,
                 })
             }
             // A report can arrive before the statement that makes its node a member: not worth a word.
@@ -338,8 +372,29 @@ impl Replica {
 
     /// The newest beacon of a node, if it can be read.
     pub(crate) fn beacon(&self, node: &NodeId) -> Option<Beacon> {
-        let register = self.registers.get(node, Section::Beacon)?;
-        postcard::from_bytes(&register.body).ok()
+        beacon_of(self.registers.get(node, Section::Beacon)?)
+    }
+
+    /// A beacon of this node comes back from others: what they know of its audit chain.
+    pub(crate) fn saw_own_beacon(&mut self, me: &NodeId, bytes: &Bytes, now: Now) {
+        let told = |bytes: &Bytes| {
+            let register = Register::open(&self.log.mesh(), bytes).ok()?;
+            (register.node == *me && register.section == Section::Beacon)
+                .then(|| beacon_of(&register))?
+        };
+        // Signatures are checked only of what may be news.
+        let is_known = |said: &Beacon| self.audit.has(&said.audit);
+        let is_mine =
+            bytes.get(1) == Some(&(Section::Beacon as u8)) && bytes.get(2..34) == Some(&me.0);
+        let peek = is_mine
+            .then(|| Register::body_of(bytes))
+            .flatten()
+            .and_then(|body| postcard::from_bytes::<Beacon>(&body).ok());
+        if peek.is_some_and(|said| !is_known(&said))
+            && let Some(said) = told(bytes)
+        {
+            self.audit.saw_own(me, said.audit, now);
+        }
     }
 
     /// When a report of the node at a place was taken in by the clock of this node, to the second; zero if that was
@@ -393,7 +448,7 @@ impl Replica {
             .iter()
             .map(|r| size_of_val(r) + r.why.len())
             .sum();
-        refused + self.ages.memory()
+        refused + self.ages.memory() + self.audit.memory()
     }
 
     pub(crate) fn note_refusal(
@@ -535,6 +590,10 @@ fn write(
             (None, Some(issue))
         }
     }
+}
+
+fn beacon_of(register: &Register) -> Option<Beacon> {
+    postcard::from_bytes(&register.body).ok()
 }
 
 fn heads_digest(document: &Document) -> [u8; 32] {

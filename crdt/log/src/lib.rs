@@ -14,6 +14,7 @@
 //!            └► pending (waits for prev, refs)    └─► edits: effective, with their nearest effective ancestors
 //! ```
 
+pub mod audit;
 mod body;
 mod chain;
 mod edits;
@@ -30,6 +31,7 @@ mod state;
 pub mod sync;
 mod token;
 
+pub use audit::{Act, Alarm, AuditBody, AuditRecord, seal_audit};
 pub use body::{
     Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
     RevokeInvite, Rights, Vouch, Witness, WitnessRule,

@@ -55,3 +55,13 @@ pub const QUERY_BYTES_MAX: usize = 4096;
 pub const QUERY_DEPTH_MAX: usize = 64;
 /// Longest name of a node, operator, group or set, bytes.
 pub const NAME_BYTES_MAX: usize = 63;
+/// Longest record of an audit chain, bytes.
+pub const AUDIT_RECORD_BYTES_MAX: usize = 1024;
+/// Most records that a node keeps of its own audit chain, and most bytes of them; older ones are trimmed.
+pub const AUDIT_RECORDS_MAX: usize = 100_000;
+/// See [`AUDIT_RECORDS_MAX`].
+pub const AUDIT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most records that an audit node keeps of the chain of each other node.
+pub const AUDIT_HELD_MAX: usize = 10_000;
+/// Most records kept of a chain as proof that it does not extend what was held.
+pub const AUDIT_EVIDENCE_MAX: usize = 16;

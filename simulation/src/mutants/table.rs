@@ -3,6 +3,7 @@
 use super::{META, Mutant, plans};
 
 const ACKNOWLEDGED: &str = "acknowledged_changes_survive";
+const AUDIT: &str = "audit_chains_are_whole";
 const AUTHORISED: &str = "only_authorised_intent_counts";
 const CAUSES: &str = "stuck_states_name_a_cause";
 const CONFIG: &str = "effective_config_matches_the_reference";
@@ -73,6 +74,8 @@ mutants! {
     "M28" "unknown_kinds_survive", unknown_kind,
         "Statements of a kind that is unknown here are dropped.",
         also CONVERGENCE, "the others hold them";
+    "M30" AUDIT, restart,
+        "After a start the audit chain goes on with a gap.";
     "M31" "synced_means_equal", grey,
         "A peer counts as equal once an exchange with it began.";
     "M32" EDIT_COST, edit_at_rest,

@@ -78,6 +78,8 @@ pub trait Seen {
     fn statements(&mut self, node: usize) -> Option<Vec<Bytes>>;
     /// The reports that its replica holds; `None` when this is not known.
     fn registers(&mut self, node: usize) -> Option<Vec<Bytes>>;
+    /// The durable records of its own audit chain, oldest first; `None` when this is not known.
+    fn audit_chain(&mut self, node: usize) -> Option<Vec<Bytes>>;
     /// The statements on its disk, whether its agent runs or not; `None` when this is not known.
     fn durable(&mut self, node: usize) -> Option<BTreeSet<StatementId>>;
     /// The files below the agent's root.

@@ -18,6 +18,7 @@ impl Agent {
         self.speak();
         self.drain_mesh();
         self.converge();
+        self.ask_for_audits();
         self.flush();
     }
 
@@ -126,9 +127,8 @@ impl Agent {
                     });
                 }
                 // Told once the replica that says so is durable.
-                let batch = std::mem::take(&mut m.replica.batch);
-                self.store(
-                    batch,
+                self.store_replica(
+                    Batch::new(),
                     vec![After::Output(Output::Tell(Event::NodeJoined {
                         node: me,
                         name,
@@ -143,11 +143,14 @@ impl Agent {
             if is_other {
                 m.forget_addresses();
             }
+            m.note_changed_members(now);
+            m.look_for_audit_label(&me, now.mono);
             let forked = m.replica.log.forked();
             if forked.len() > m.fork_count {
                 reached!("a fork was told to people");
                 m.fork_count = forked.len();
                 for author in forked {
+                    m.replica.audit.note_fork(author, now);
                     self.outbox
                         .push_back(Output::Tell(Event::ForkFound { author }));
                 }
@@ -168,7 +171,7 @@ impl Agent {
             return;
         };
         if let Some(op) = m.reporter.reserve() {
-            self.store(vec![op], vec![After::Reserved]);
+            self.store_replica(vec![op], vec![After::Reserved]);
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -208,6 +211,7 @@ impl Agent {
                 addresses: m.reporter.addresses.clone(),
                 link_count: m.mesh.link_count() as u16,
                 version: self.config.version.clone(),
+                audit: m.replica.audit.durable(),
             };
             sealed.extend(m.reporter.beacon(&mesh, &self.keys, beacon));
         }
@@ -237,12 +241,6 @@ impl Agent {
     }
 
     pub(super) fn flush(&mut self) {
-        let Stage::Member(m) = &mut self.stage else {
-            return;
-        };
-        let batch = std::mem::take(&mut m.replica.batch);
-        if !batch.is_empty() {
-            self.store(batch, Vec::new());
-        }
+        self.store_replica(Batch::new(), Vec::new());
     }
 }
