@@ -392,6 +392,14 @@ Examples:
     Add(OperatorAddArgs),
     /// Take an operator's rights away (the same as `lab revoke`)
     Rm(OperatorRmArgs),
+    /// Decide over changes that came only after their lease or grant had ended
+    #[command(after_help = "\
+Examples:
+  lab operator seal lap --dry-run       what came late
+  lab operator seal lap                 all of it counts
+  lab operator seal lap --until 3f2a…   only what was said up to this change
+  lab operator seal lap --none          nothing of it counts")]
+    Seal(OperatorSealArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -561,6 +569,22 @@ pub(crate) struct OperatorRmArgs {
     /// Its name or key
     #[arg(value_name = "OPERATOR")]
     pub(crate) operator: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OperatorSealArgs {
+    /// Its name or key
+    #[arg(value_name = "OPERATOR")]
+    pub(crate) operator: String,
+    /// The last change that counts; without it, all of them do
+    #[arg(long, value_name = "CHANGE", conflicts_with = "none")]
+    pub(crate) until: Option<String>,
+    /// None of them counts
+    #[arg(long)]
+    pub(crate) none: bool,
+    /// Only show what came late
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -17,6 +17,7 @@ mod operator;
 mod plan;
 mod revoke;
 mod root;
+mod seal;
 mod status;
 mod target;
 mod token;

@@ -42,6 +42,7 @@ mod synced_means_equal;
 mod tokens_admit_once;
 mod unknown_kinds_survive;
 mod views_never_go_back;
+mod what_comes_late_waits;
 
 use lab_crdt_model::Mono;
 use lab_crdt_model::id::base32;
@@ -158,6 +159,7 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         Box::new(reconnecting_costs_what_changed::ReconnectCost::new(limits)),
         Box::new(no_livelock::Livelock::new(limits)),
         Box::new(audit_chains_are_whole::AuditChains::default()),
+        Box::new(what_comes_late_waits::Latecomers::default()),
     ]
 }
 

@@ -15,7 +15,7 @@ use ed25519_dalek::SigningKey;
 use lab_crdt_log::{
     Act, Admin, Admit, Alarm, Annul, AuditBody, AuditRecord, Body, CoSign, Confirm, Draft, Edit,
     Grant, Invite, Join, Kind, Register, Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord,
-    SignedRoot, TokenKeys, Witness, WitnessRule, open, seal, seal_audit, seal_register,
+    SignedRoot, TokenKeys, Vouch, Witness, WitnessRule, open, seal, seal_audit, seal_register,
 };
 use lab_crdt_model::report::{
     AuditHead, Beacon, Facts, ResourceReport, ResourceState, Section, Status,
@@ -233,6 +233,11 @@ fn bodies() -> Vec<Body> {
         Body::CoSign(CoSign { proposal: id(9) }),
         Body::Unknown(Kind(200), vec![1, 2, 3]),
         Body::Root(next_root()),
+        Body::Vouch(Vouch {
+            grant: id(10),
+            heads: vec![id(11), id(12)],
+            at: Wall(1_700_000_300_000),
+        }),
     ]
 }
 

@@ -37,6 +37,7 @@ use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
 use crate::replica::{Replica, WentBack, put, register_key};
 use crate::report::Reporter;
+use crate::vouching::Vouching;
 
 use fetching::Fetch;
 use mending::Loss;
@@ -119,6 +120,7 @@ struct Member {
     reporter: Reporter,
     converge: Converge,
     sponsoring: Sponsoring,
+    vouching: Vouching,
     /// Whom a newcomer may talk to until it can tell members by itself.
     sponsors: BTreeMap<NodeId, Vec<SocketAddr>>,
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -357,6 +359,7 @@ impl Agent {
             reporter,
             converge,
             sponsoring: Sponsoring::default(),
+            vouching: Vouching::default(),
             sponsors,
             known_addresses,
             admitted: Arc::default(),
@@ -504,6 +507,7 @@ impl Agent {
                 offer(m.lease_at, "end a lease");
                 offer(m.replica.audit.deadline(), "record what was left out");
                 offer(m.held.deadline(), "ask for audit records");
+                offer(m.vouch_at(), "vouch");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");
@@ -649,6 +653,11 @@ impl Member {
         self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
+    }
+
+    /// When this node has something to say of a grant that has ended. Who lost records does not know what it had heard.
+    fn vouch_at(&self) -> Option<Mono> {
+        self.vouching.deadline().filter(|_| self.loss.is_none())
     }
 
     /// How many members there are, with this node.

@@ -39,6 +39,7 @@ mod present;
 mod replica;
 mod report;
 mod resolve;
+mod vouching;
 
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};

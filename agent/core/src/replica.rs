@@ -30,6 +30,10 @@ pub(crate) fn put(table: Table, key: &[u8], value: Vec<u8>) -> StoreOp {
     }
 }
 
+fn late_id(key: &[u8]) -> Option<StatementId> {
+    Some(StatementId(key.try_into().ok()?))
+}
+
 pub(crate) fn register_key(node: &NodeId, section: Section) -> Vec<u8> {
     let mut key = node.0.to_vec();
     key.push(section as u8);
@@ -163,23 +167,27 @@ impl Replica {
                 replica.restore_from(
                     records(Table::Statements).map(copy),
                     records(Table::Registers).map(copy),
+                    records(Table::Late).filter_map(|(key, _)| late_id(key)),
                 );
             });
         }
         let statements = tables.remove(&Table::Statements).unwrap_or_default();
         let registers = tables.remove(&Table::Registers).unwrap_or_default();
+        let late = tables.remove(&Table::Late).unwrap_or_default();
         let value = |(_, value): (Vec<u8>, Vec<u8>)| Bytes::from(value);
         if base.is_some() || !self.log.memo().is_on() {
             self.restore_from(
                 statements.into_iter().map(value),
                 registers.into_iter().map(value),
+                late.iter().filter_map(|(key, _)| late_id(key)),
             );
         } else {
-            let name = name_of(&mesh.0, &[&statements, &registers]);
+            let name = name_of(&mesh.0, &[&statements, &registers, &late]);
             self.restore_named(name, None, |replica| {
                 replica.restore_from(
                     statements.into_iter().map(value),
                     registers.into_iter().map(value),
+                    late.iter().filter_map(|(key, _)| late_id(key)),
                 );
             });
         }
@@ -189,12 +197,14 @@ impl Replica {
         &mut self,
         statements: impl Iterator<Item = Bytes>,
         registers: impl Iterator<Item = Bytes>,
+        late: impl Iterator<Item = StatementId>,
     ) {
         let mut is_one_lost = mutant!("M63");
         self.log.restore_all(statements.filter(|bytes| {
             let is_edit = bytes.get(1) == Some(&1);
             !(is_edit && std::mem::take(&mut is_one_lost))
         }));
+        self.log.restore_late(late);
         for register in registers {
             let _damaged = self.registers.restore(&register);
         }
@@ -265,6 +275,7 @@ impl Replica {
             return Err(Refusal::Denied("its grant had expired"));
         }
         let is_lost = mutant!("M53") && from.is_none();
+        self.log.set_clock(now.wall);
         let outcome = self.log.ingest(bytes, now.mono);
         match &outcome {
             Ok(Outcome::Stored { ids }) => {
@@ -479,8 +490,14 @@ impl Replica {
 
     /// Brings authority and document up to date with the statements.
     pub(crate) fn fold(&mut self) -> Folded {
+        let has_new_statements = std::mem::take(&mut self.has_new_statements);
+        if has_new_statements {
+            let late = self.log.take_late_marks();
+            let marks = late.iter().map(|id| put(Table::Late, &id.0, Vec::new()));
+            self.batch.extend(marks);
+        }
         Folded {
-            has_new_statements: std::mem::take(&mut self.has_new_statements),
+            has_new_statements,
             touched: self.fold_document(),
         }
     }

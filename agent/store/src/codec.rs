@@ -25,6 +25,7 @@ pub(crate) const fn definition(
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
         Table::Audit => "audit",
+        Table::Late => "late",
     })
 }
 

@@ -45,6 +45,8 @@ pub(crate) fn fleet() -> Sample {
             not_after: None,
             is_revoked: false,
             under: StatementId([7; 32]),
+            proposals: vec![],
+            late: None,
         }],
         invites: vec![],
         fields: vec![],

@@ -26,6 +26,11 @@ pub const CUT_KEPT_MAX: usize = 64;
 pub const OPERATOR_STATEMENTS_MAX: usize = 10_000;
 /// Most statements of one node (a join, witnesses).
 pub const NODE_STATEMENTS_MAX: usize = 2_000;
+/// How long after the end of a grant what is said under it is still taken for said in time, milliseconds: it may have
+/// been on its way, and clocks differ. Those who watch a grant end vouch for what they had heard after this time.
+pub const LATE_MS: u64 = 5 * 60 * 1000;
+/// Most nodes that vouch for one grant when the root record names no registrars.
+pub const VOUCHERS_MAX: usize = 5;
 /// Most live join tokens.
 pub const TOKENS_MAX: usize = 1000;
 /// Longest life of a join token, milliseconds: seven days.

@@ -19,17 +19,20 @@ pub enum Table {
     /// Node id and sequence number (u64be) → audit record; with the record's hash after them, a record that
     /// contradicts the one that is kept.
     Audit = 6,
+    /// Ids of statements that came only after their grant had ended → nothing.
+    Late = 7,
 }
 
 impl Table {
     /// Every table, in the order of the format.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Statements,
         Self::Registers,
         Self::Meta,
         Self::Addresses,
         Self::Quarantine,
         Self::Audit,
+        Self::Late,
     ];
 }
 

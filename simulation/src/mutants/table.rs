@@ -11,6 +11,7 @@ const CONVERGENCE: &str = "replicas_converge_when_links_heal";
 const CORRUPTION: &str = "corruption_is_never_silent";
 const EDIT_COST: &str = "an_edit_costs_at_most_so_many_messages";
 const IDLE: &str = "idle_traffic_stays_in_budget";
+const LATE: &str = "what_comes_late_waits";
 const NO_PANIC: &str = "no_panic";
 const REVOKED: &str = "revoked_keys_change_nothing";
 const TOKENS: &str = "tokens_admit_once";
@@ -144,6 +145,10 @@ mutants! {
     "M63" ACKNOWLEDGED, restart_alone,
         "A start leaves out one of the edits on its disk.",
         also VIEWS, "the disk held it when the machine started";
+    "M64" LATE, held_back,
+        "What comes after the end of its grant counts all the same.";
+    "M65" LATE, slept_through,
+        "Nobody says what they heard under a grant by its end.";
 }
 
 /// Seeded bugs of the resolution of authority. Not a plan finds them but the comparison of two judges on random
@@ -176,4 +181,10 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "A statement counts before what it refers to is here.",
     ),
     ("R15", "One registrar is a quorum."),
+    (
+        "R17",
+        "What comes after the end of its grant counts all the same.",
+    ),
+    ("R18", "One node's word says what was said in time."),
+    ("R19", "Any node may say what was said in time."),
 ];

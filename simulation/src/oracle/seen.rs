@@ -9,7 +9,7 @@ use lab_crdt_log::RootRecord;
 use lab_crdt_model::view::{Liveness, ReplicaView};
 use lab_crdt_model::{MeshId, Mono, NodeId, StatementId, Wall};
 
-/// Three hashes that say what a replica holds.
+/// Hashes that say what a replica holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Digests {
     /// Of its statements.
@@ -18,6 +18,8 @@ pub struct Digests {
     pub registers: [u8; 32],
     /// Of the heads of the document that it built.
     pub heads: [u8; 32],
+    /// Of what came after the end of its grant and waits; zero when nothing does.
+    pub late: [u8; 32],
 }
 
 /// What a node did since the world began; restarts do not reset it.

@@ -67,6 +67,7 @@ impl Seen for World {
             statements: digests.statements,
             registers: digests.registers,
             heads: digests.heads,
+            late: digests.late,
         })
     }
 

@@ -15,6 +15,7 @@ impl Agent {
             statements: m.replica.log.digest(),
             registers: m.replica.registers.digest(),
             heads: m.replica.heads_digest(),
+            late: m.replica.log.waiting_digest(),
         })
     }
 

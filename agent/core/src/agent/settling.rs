@@ -50,13 +50,19 @@ impl Agent {
             (m.loss, m.gate_of) = (None, None);
         }
         let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
-        if is_idle && !is_lease_over && !is_first && !is_mended {
+        let is_vouch_due = m.vouch_at().is_some_and(|at| at <= now.mono);
+        if is_idle && !is_lease_over && !is_first && !is_mended && !is_vouch_due {
             m.tell_digests(now);
             return false;
         }
         let mut folded = m.replica.fold();
-        if folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now) {
+        let has_witnessed =
+            folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now);
+        // Who lost records does not know what it had heard.
+        let has_vouched = m.loss.is_none() && m.vouching.settle(&mut m.replica, &self.keys, now);
+        if has_witnessed || has_vouched {
             let more = m.replica.fold();
+            folded.has_new_statements |= more.has_new_statements;
             folded.touched = folded
                 .touched
                 .zip(more.touched)

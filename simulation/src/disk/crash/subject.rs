@@ -62,12 +62,13 @@ impl Subject for AgentStore {
     }
 }
 
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 6] = [
     Table::Statements,
     Table::Registers,
     Table::Meta,
     Table::Addresses,
     Table::Audit,
+    Table::Late,
 ];
 
 const fn name(table: Table) -> &'static str {
@@ -78,6 +79,7 @@ const fn name(table: Table) -> &'static str {
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
         Table::Audit => "audit",
+        Table::Late => "late",
     }
 }
 
