@@ -505,9 +505,9 @@ impl Agent {
                 }
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
-                offer(m.vouch_at(), "vouch");
                 offer(m.replica.audit.deadline(), "record what was left out");
                 offer(m.held.deadline(), "ask for audit records");
+                offer(m.vouch_at(), "vouch");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");

@@ -222,6 +222,7 @@ fn kind_word(kind: u8) -> String {
         "admit",
         "co-sign",
         "root",
+        "vouch",
     ];
     let word = usize::from(kind)
         .checked_sub(1)
