@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::remote::Open;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// One program on every machine: what you want, what is, and the way from one to the other
@@ -39,6 +40,9 @@ pub(crate) struct Global {
     /// Socket of the agent [env: LAB_SOCKET]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Ask this machine instead, with your key: NODE or NODEID@IP:PORT [env: LAB_AT]
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) at: Option<String>,
     /// Key file that signs changes [env: LAB_KEY]
     #[arg(id = "key-file", long = "key", global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
@@ -57,6 +61,9 @@ pub(crate) struct Global {
     /// Answer yes to questions
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
+    /// What is open at the other machine.
+    #[arg(skip)]
+    pub(crate) open: Open,
 }
 
 /// The form of a result.
@@ -518,6 +525,9 @@ pub(crate) struct OperatorKeyArgs {
     /// Who the key belongs to
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
+    /// Id of the mesh, where no agent runs; `lab trust words` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: Option<String>,
     /// Keep it without a passphrase
     #[arg(long)]
     pub(crate) no_passphrase: bool,
@@ -729,6 +739,9 @@ pub(crate) struct AgentRunArgs {
     /// What to log: error, warn, info, debug, or a filter
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// Do not let devices of admins and operators ask this machine with --at
+    #[arg(long)]
+    pub(crate) no_remote_api: bool,
     /// Accept simulated faults over the socket, for tests and the demo
     #[arg(long)]
     pub(crate) allow_faults: bool,
@@ -863,11 +876,12 @@ mod tests {
             "status all -a --exit-code",
             "history word -n 3",
             "doctor --exit-code",
-            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --log info --allow-faults",
+            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --no-remote-api --log info --allow-faults",
             "revoke n -m why",
             "completion bash",
         ] {
-            let globals = "--data d --socket s --key k -o json -q --color never --no-input -y";
+            let globals =
+                "--data d --socket s --at n --key k -o json -q --color never --no-input -y";
             let all: Vec<_> = words.split(' ').chain(globals.split(' ')).collect();
             let cli = parse(&all).unwrap_or_else(|error| panic!("{words}: {error}"));
             assert_eq!(cli.global.key, Some("k".into()), "{words}");

@@ -9,6 +9,7 @@ mod error;
 mod key;
 mod print;
 mod proposal;
+mod remote;
 mod session;
 mod ui;
 mod view;

@@ -7,5 +7,6 @@ mod input;
 mod join;
 mod labels;
 mod operators;
+mod remote;
 mod root;
 mod service;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, Hlc, MeshId, NodeId, StatementId};
 
 /// Names a command; chosen by the driver.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -28,7 +28,11 @@ pub enum Command {
     /// The root record in force. Answered by [`Reply::Root`].
     Root,
     /// Takes in statements that someone signed elsewhere, all or none. Answered by [`Reply::Submitted`] once durable.
+    ///
+    /// A device may hand in only what its own key signed, and root records, which the root keys sign.
     Submit {
+        /// Who hands them in.
+        caller: Caller,
         /// Envelopes, in order.
         statements: Vec<Bytes>,
     },

@@ -6,7 +6,7 @@ use lab_crdt_log::{Body, Draft, Edit, Kind, WitnessRule, seal};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{Hlc, StatementId};
+use lab_crdt_model::{Caller, Hlc, StatementId};
 
 use crate::disk::DiskFault;
 use crate::plan::{Adversary, Turn};
@@ -83,7 +83,13 @@ impl Adversary for Forger {
             forged[last - 40] ^= 1;
             *bytes = forged.into();
         }
-        world.send_command(node, Command::Submit { statements });
+        world.send_command(
+            node,
+            Command::Submit {
+                caller: Caller::Local { uid: 0 },
+                statements,
+            },
+        );
     }
 }
 
@@ -154,7 +160,13 @@ impl Adversary for Hasty {
         let statements = world.admin.sign(&prepared, wall, nothing());
         for _ in 0..2 {
             let statements = statements.clone();
-            world.send_command(node, Command::Submit { statements });
+            world.send_command(
+                node,
+                Command::Submit {
+                    caller: Caller::Local { uid: 0 },
+                    statements,
+                },
+            );
         }
     }
 }

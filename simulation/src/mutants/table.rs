@@ -173,4 +173,13 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "A statement counts before what it refers to is here.",
     ),
     ("R15", "One registrar is a quorum."),
+    (
+        "R16",
+        "Who held a grant that was revoked may ask over the remote API.",
+    ),
+    ("R17", "A revoked key may ask over the remote API."),
+    (
+        "R18",
+        "Who held a grant that is over may ask over the remote API.",
+    ),
 ];

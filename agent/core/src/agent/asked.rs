@@ -1,6 +1,7 @@
 //! What people ask over the local socket.
 
-use lab_crdt_log::Annul;
+use lab_crdt_log::{Annul, is_carried_by};
+use lab_crdt_model::Caller;
 
 use super::*;
 use crate::command::Root;
@@ -98,14 +99,21 @@ impl Agent {
                     reply: Reply::Root(root),
                 });
             }
-            Command::Submit { statements } => self.submit(id, statements),
+            Command::Submit { caller, statements } => self.submit(id, caller, statements),
         }
     }
 
-    pub(super) fn submit(&mut self, id: CommandId, statements: Vec<Bytes>) {
+    pub(super) fn submit(&mut self, id: CommandId, caller: Caller, statements: Vec<Bytes>) {
         let Stage::Member(member) = &mut self.stage else {
             return;
         };
+        if let Caller::Device(key) = &caller
+            && !statements.iter().all(|bytes| is_carried_by(bytes, key))
+        {
+            reached!("a device handed in what another key had signed");
+            let why = "a device hands in only what its own key signed".to_owned();
+            return self.refuse(id, "M014", why);
+        }
         let ids = match member.replica.log.check(&statements, self.now.wall) {
             Ok(ids) => ids,
             Err(refusal) => {
