@@ -125,6 +125,9 @@ Examples:
     /// The root keys, and the records that they sign
     #[command(subcommand)]
     Root(RootVerb),
+    /// The mesh that this machine trusts, and the end of that trust
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Show and change labels of machines
     #[command(subcommand)]
     Label(LabelVerb),
@@ -462,10 +465,43 @@ Examples:
   lab root registrars nas1 nuc1 nuc2
   lab root registrars --all           every member again")]
     Registrars(RootRegistrarsArgs),
+    /// Type the words of a root key once, to know that they are still there and right
+    #[command(after_help = "\
+Examples:
+  lab root try                       asks for the words; nothing is signed
+  lab root try --words-file ./one.words")]
+    Try(RootTryArgs),
     /// Sign a record that another keeper wrote; needs no agent and no network
     Sign(RootSignArgs),
     /// Hand in a record that enough keepers signed
     Publish(RootPublishArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TrustVerb {
+    /// Show the six words of the mesh: two machines of one mesh show the same
+    Words,
+    /// Leave a mesh that was founded again, so that this machine can join the new one
+    #[command(after_help = "\
+Examples:
+  sudo systemctl stop lab-agent
+  sudo lab trust reset --mesh mesh:…    moves the old folder aside, and deletes nothing
+  sudo lab join TOKEN")]
+    Reset(TrustResetArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrustResetArgs {
+    /// Id of the new mesh, as `lab trust words` shows it on a machine of that mesh
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootTryArgs {
+    /// A file with the 24 words; without it, they are asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -876,6 +912,9 @@ mod tests {
             "status all -a --exit-code",
             "history word -n 3",
             "doctor --exit-code",
+            "trust words",
+            "trust reset --mesh m",
+            "root try --words-file f",
             "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --no-remote-api --log info --allow-faults",
             "revoke n -m why",
             "completion bash",

@@ -19,6 +19,7 @@ mod root;
 mod status;
 mod target;
 mod token;
+mod trust;
 mod undo;
 
 use crate::args::{Cli, Global, Verb};
@@ -107,6 +108,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Operator(verb) => operator::run(context, verb).await,
         Verb::Admin(verb) => admin::run(context, verb).await,
         Verb::Root(verb) => root::run(context, verb).await,
+        Verb::Trust(verb) => trust::run(context, verb).await,
         Verb::Label(verb) => label::run(context, verb).await,
         Verb::Target(args) => target::run(context, args).await,
         Verb::Plan(args) => plan::run(context, args).await,

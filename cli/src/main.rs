@@ -11,6 +11,7 @@ mod print;
 mod proposal;
 mod remote;
 mod session;
+mod tried;
 mod ui;
 mod view;
 

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the daemon: it opens the folder, the store, the links and the socket, and drives a
 //! [`lab_agent_core::Agent`] by its contract until it is asked to stop. [`found`] makes the folder of a mesh's first
-//! node, [`join`] that of every other one. Nothing here decides what a node *does*; what grows here beyond wiring
+//! node, [`join`] that of every other one, [`set_aside`] ends it. Nothing here decides what a node *does*; what grows here beyond wiring
 //! belongs below the purity line.
 //!
 //! ```text
@@ -35,6 +35,7 @@ mod error;
 mod found;
 mod join;
 mod notify;
+mod reset;
 mod run;
 mod serve;
 mod signal;
@@ -50,6 +51,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use error::{DaemonError, WorldError};
 pub use found::{FoundError, Founding, found};
 pub use join::{JoinError, JoinOptions, Joined, join};
+pub use reset::{mesh_of, set_aside};
 pub use run::{run, runtime};
 pub use serve::SocketError;
 pub use signal::stop_signal;
