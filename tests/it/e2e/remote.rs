@@ -44,7 +44,7 @@ fn a_key_without_an_agent_reads_status_applies_and_finds_the_others_by_name() {
     assert!(ran.err.contains("NODEID@IP:PORT"), "{}", ran.err);
 
     let ran = on_device(&lab, &bob, &["status", "--at", &n2, "-o", "json"]);
-    assert_eq!(ran.clone().ends_with(0).json()["replica"]["of"], 3);
+    assert_eq!(ran.ends_with(0).json()["replica"]["of"], 3);
 
     // From here on it is known who is where.
     let ran = on_device(&lab, &bob, &["apply", "-f", &file, "-y", "--at", "n3"]);
