@@ -1,8 +1,10 @@
 //! The table of methods, in front of the server: who is not in a row does not reach it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Extensions, Request, Response};
@@ -34,11 +36,25 @@ where
 pub struct Guarded<S, I> {
     inner: S,
     identify: I,
+    hand_ins: Arc<Semaphore>,
 }
 
 impl<S, I> Guarded<S, I> {
-    pub(crate) const fn new(inner: S, identify: I) -> Self {
-        Self { inner, identify }
+    pub(crate) fn new(inner: S, identify: I) -> Self {
+        let hand_ins = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self {
+            inner,
+            identify,
+            hand_ins,
+        }
+    }
+
+    /// Takes in at most so many submissions at once, all connections together: each may be as long as the longest
+    /// message. Further ones wait unread.
+    #[must_use]
+    pub fn with_hand_ins(mut self, most: usize) -> Self {
+        self.hand_ins = Arc::new(Semaphore::new(most));
+        self
     }
 }
 
@@ -48,8 +64,9 @@ impl<S: NamedService, I> NamedService for Guarded<S, I> {
 
 impl<S, I, B> Service<Request<B>> for Guarded<S, I>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Send + 'static,
     I: Identify,
 {
     type Response = Response<Body>;
@@ -63,11 +80,22 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let asker = self.identify.identify(request.extensions());
         let admitted = asker.and_then(|asker| {
-            judge(request.uri().path(), asker.role)?;
-            Ok(asker)
+            let method = judge(request.uri().path(), asker.role)?;
+            Ok((asker, method))
         });
         match admitted {
-            Ok(asker) => {
+            Ok((asker, method)) if method.name == "Submit" => {
+                request.extensions_mut().insert(asker);
+                let hand_ins = Arc::clone(&self.hand_ins);
+                // What was found ready is called; what is left in its place is asked again before the next call.
+                let next = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, next);
+                Box::pin(async move {
+                    let _place = hand_ins.acquire_owned().await;
+                    inner.call(request).await
+                })
+            }
+            Ok((asker, _method)) => {
                 request.extensions_mut().insert(asker);
                 Box::pin(self.inner.call(request))
             }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -25,6 +26,8 @@ struct Fake {
     submitted: Arc<Mutex<Vec<Bytes>>>,
     blocked: Arc<Mutex<Vec<NodeId>>>,
     callers: Arc<Mutex<Vec<Caller>>>,
+    /// A submission is answered when this has room.
+    room: Option<Arc<Semaphore>>,
     is_deaf: bool,
 }
 
@@ -78,6 +81,9 @@ impl Handler for Fake {
         statements: Vec<Bytes>,
     ) -> Result<Vec<StatementId>, Refusal> {
         self.callers.lock().unwrap().push(caller);
+        if let Some(room) = &self.room {
+            room.acquire().await.unwrap().forget();
+        }
         let ids = (0..statements.len())
             .map(|i| StatementId([i as u8; 32]))
             .collect();
@@ -457,7 +463,7 @@ async fn client_as(
 ) -> Client {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let identify = move |_: &_| identity();
-    let server = Server::builder().add_service(service(fake, identify));
+    let server = Server::builder().add_service(service(fake, identify).with_hand_ins(2));
     tasks.spawn(async move {
         let incoming = tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]);
         server.serve_with_incoming(incoming).await.unwrap();
@@ -559,4 +565,35 @@ async fn a_device_that_loses_its_standing_gets_nothing_more_on_the_same_connecti
     for method in METHODS {
         assert!(!is_answered(&client, method.name).await, "{}", method.name);
     }
+}
+
+#[tokio::test]
+async fn submissions_beyond_what_may_be_held_at_once_wait_unread_and_reads_do_not() {
+    let room = Arc::new(Semaphore::new(0));
+    let fake = Fake {
+        room: Some(Arc::clone(&room)),
+        ..Fake::default()
+    };
+    let mut tasks = JoinSet::new();
+    let client = client_as(&mut tasks, fake.clone(), || Ok(OWNER)).await;
+    let mut submissions = JoinSet::new();
+    for _ in 0..5 {
+        let client = client.clone();
+        submissions.spawn(async move { client.submit(vec![Bytes::from_static(b"x")]).await });
+    }
+
+    let held = || fake.callers.lock().unwrap().len();
+    while held() < 2 {
+        client.info().await.unwrap();
+    }
+    for _ in 0..20 {
+        client.info().await.unwrap();
+    }
+    assert_eq!(held(), 2);
+
+    room.add_permits(5);
+    while let Some(answer) = submissions.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    assert_eq!(held(), 5);
 }

@@ -22,6 +22,7 @@
 //! | questions from the socket | 64, and 256 unanswered | refused as unavailable; further ones wait |
 //! | connections at the socket | 64, 16 calls each | further ones wait |
 //! | connections of devices | 16, 4 with one key, 16 calls each, closed after 30 s of silence | refused; further calls wait |
+//! | submissions of devices | 4 at once, all together, 30 s each | further ones wait unread |
 //! | bytes that wait for the disk | 16 MiB | links and socket are not read until it has caught up |
 //! | notices of a watcher | one per kind | coalesced |
 

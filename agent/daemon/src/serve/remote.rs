@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lab_agent_api::{Asker, Handler, service};
 use lab_crdt_model::{AuthorId, Standing};
@@ -19,6 +20,11 @@ use tonic::transport::server::Connected;
 
 /// Most calls at once on one connection; further ones wait.
 const CALLS_PER_CONNECTION_MAX: u32 = 16;
+
+/// Most submissions at once, all devices together: their bytes are held until they are answered.
+const HAND_INS_MAX: usize = 4;
+/// How long a call may take until its answer begins; who sends too slowly is refused.
+const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// Whose devices may ask at the moment, and as what.
 pub(crate) type Devices = Arc<BTreeMap<AuthorId, Standing>>;
@@ -42,7 +48,8 @@ pub(crate) async fn serve_remote<H: Handler>(
     Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX as usize)
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
-        .add_service(service(handler, identify))
+        .timeout(CALL_MAX)
+        .add_service(service(handler, identify).with_hand_ins(HAND_INS_MAX))
         .serve_with_incoming_shutdown(incoming, stop)
         .await
 }
