@@ -89,7 +89,7 @@ const READERS: &[Role] = &[Role::Owner, Role::Group, Role::Admin, Role::Operator
 /// Reads are not scoped: whoever holds an effective grant holds the whole replica, or could by letting a laptop join,
 /// whatever the paths of the grant. The key of a node reads nothing here: a node has a replica of its own. A grant's
 /// rights and paths decide what a statement may say, and each replica judges that again.
-pub const METHODS: [Method; 8] = [
+pub const METHODS: [Method; 9] = [
     Method {
         name: "Info",
         roles: READERS,
@@ -119,6 +119,11 @@ pub const METHODS: [Method; 8] = [
         name: "Submit",
         roles: READERS,
         why: "statements are signed by who says them; a device hands in only what its own key signed",
+    },
+    Method {
+        name: "Audit",
+        roles: READERS,
+        why: "what a machine recorded is shown to those who may read the replica",
     },
     Method {
         name: "Watch",

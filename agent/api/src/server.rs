@@ -10,6 +10,7 @@ use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
+use crate::audit::audit_chunks;
 use crate::guard::{Guarded, Identify};
 use crate::methods::Asker;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
@@ -70,6 +71,11 @@ pub trait Handler: Send + Sync + 'static {
         caller: Caller,
         statements: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<StatementId>, Refusal>> + Send;
+    /// Audit records that are kept here: of one node, or of all.
+    fn audit(
+        &self,
+        node: Option<NodeId>,
+    ) -> impl Future<Output = Result<Vec<Bytes>, Refusal>> + Send;
     /// Says when something changes.
     fn watch(&self) -> impl Future<Output = Result<Notices, Refusal>> + Send;
     /// Behaves as if these peers could not be reached.
@@ -112,6 +118,7 @@ struct Adapter<H> {
 impl<H: Handler> Agent for Adapter<H> {
     type ViewStream = Chunks;
     type SupposeStream = Chunks;
+    type AuditStream = Chunks;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::Notice, Status>> + Send>>;
 
     async fn info(
@@ -219,6 +226,19 @@ impl<H: Handler> Agent for Adapter<H> {
         Ok(Response::new(pb::SubmitReply {
             ids: ids.iter().map(|id| bytes32(&id.0)).collect(),
         }))
+    }
+
+    async fn audit(
+        &self,
+        request: Request<pb::AuditRequest>,
+    ) -> Result<Response<Self::AuditStream>, Status> {
+        let node = match &request.into_inner().node[..] {
+            [] => None,
+            id => Some(NodeId(id32("node", id)?)),
+        };
+        let records = self.handler.audit(node).await?;
+        let chunks = audit_chunks(records).map(|bytes| Ok(pb::Chunk { bytes }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 
     async fn watch(

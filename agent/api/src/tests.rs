@@ -24,6 +24,7 @@ use crate::*;
 struct Fake {
     refusal: Option<Refusal>,
     submitted: Arc<Mutex<Vec<Bytes>>>,
+    caller: Arc<Mutex<Option<Caller>>>,
     blocked: Arc<Mutex<Vec<NodeId>>>,
     callers: Arc<Mutex<Vec<Caller>>>,
     /// A submission is answered when this has room.
@@ -88,7 +89,13 @@ impl Handler for Fake {
             .map(|i| StatementId([i as u8; 32]))
             .collect();
         self.submitted.lock().unwrap().extend(statements);
+        *self.caller.lock().unwrap() = Some(caller);
         self.answer(ids)
+    }
+
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        let count = if node.is_some() { 3 } else { 5_000 };
+        self.answer((0..count).map(|n| vec![n as u8; 700].into()).collect())
     }
 
     async fn watch(&self) -> Result<Notices, Refusal> {
@@ -259,6 +266,11 @@ async fn every_answer_arrives_as_it_was_given() {
     assert_eq!(ids, [StatementId([0; 32]), StatementId([1; 32])]);
     assert_eq!(*fake.submitted.lock().unwrap(), statements);
     assert_eq!(*fake.callers.lock().unwrap(), [OWNER.caller]);
+    assert_eq!(client.audit(None).await.unwrap().len(), 5_000);
+    let of_one = client.audit(Some(NodeId([1; 32]))).await.unwrap();
+    assert_eq!(of_one[2], vec![2; 700]);
+    let caller = *fake.caller.lock().unwrap();
+    assert!(matches!(caller, Some(Caller::Local { .. })));
     client.block(&[NodeId([4; 32])]).await.unwrap();
     assert_eq!(*fake.blocked.lock().unwrap(), [NodeId([4; 32])]);
 }
@@ -488,6 +500,7 @@ async fn is_answered(client: &Client, method: &str) -> bool {
             .submit(vec![Bytes::from_static(b"x")])
             .await
             .map(drop),
+        "Audit" => client.audit(None).await.map(drop),
         "Watch" => client.watch().await.map(drop),
         "Block" => client.block(&[]).await,
         other => panic!("the test does not know {other}: give it a call and a line below"),
@@ -509,6 +522,7 @@ async fn every_role_gets_what_the_table_says_and_nothing_else() {
         ("Prepare", "yyyy---"),
         ("Root", "yyyy---"),
         ("Submit", "yyyy---"),
+        ("Audit", "yyyy---"),
         ("Watch", "yyyy---"),
         ("Block", "y------"),
     ];

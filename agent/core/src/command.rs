@@ -36,6 +36,11 @@ pub enum Command {
         /// Envelopes, in order.
         statements: Vec<Bytes>,
     },
+    /// Records of audit chains that are kept here. Answered by [`Reply::Audit`].
+    Audit {
+        /// Of one node; `None` is all.
+        node: Option<NodeId>,
+    },
     /// For tests and the demo: behaves as if these peers could not be reached. Replaces the earlier set.
     Block {
         /// Whom.
@@ -70,6 +75,8 @@ pub enum Reply {
         /// Their ids, in order.
         ids: Vec<StatementId>,
     },
+    /// Audit records, by node and number, then those that contradict others.
+    Audit(Vec<Bytes>),
     /// Nothing was changed.
     Refused {
         /// Stable code: `M0xx`.

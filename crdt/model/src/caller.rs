@@ -1,19 +1,32 @@
-//! Who asks an agent for something, and as what.
+//! Who asks an agent for something.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::AuthorId;
+use crate::id::AuthorId;
 
-/// Who asks an agent for something.
+/// Whoever is on the other end of a call. Only proved facts: a uid that the kernel names, or a key that the link proved.
+/// The order of the variants is part of the format of audit records.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Caller {
-    /// A user of this machine, at the socket; the kernel says who.
+    /// A program of this machine, over the local socket.
     Local {
-        /// The user's number.
+        /// The user that it runs as.
         uid: u32,
     },
-    /// A device, over the remote API; it proved this key.
+    /// A person's device, over the network.
     Device(AuthorId),
+}
+
+impl fmt::Display for Caller {
+    /// `uid 1000`, or the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { uid } => write!(f, "uid {uid}"),
+            Self::Device(key) => write!(f, "{key}"),
+        }
+    }
 }
 
 /// What the key of a device may be at a moment.

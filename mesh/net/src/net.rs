@@ -249,7 +249,8 @@ async fn bind(key: SecretKey, shared: &Arc<Shared>) -> Result<Endpoint, NetError
         addresses: sockets.iter().map(|(address, _)| *address).collect(),
         why,
     };
-    let mut alpns = vec![link::ALPN_MESH.to_vec(), link::ALPN_JOIN.to_vec()];
+    let links = [link::ALPN_MESH, link::ALPN_JOIN, link::ALPN_AUDIT];
+    let mut alpns = links.map(<[u8]>::to_vec).to_vec();
     if shared.config.remote_api {
         alpns.push(api::ALPN.to_vec());
     }

@@ -164,6 +164,13 @@ impl Handler for Face {
         }
     }
 
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        match self.ask(Command::Audit { node }).await? {
+            Reply::Audit(records) => Ok(records),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn watch(&self) -> Result<Notices, Refusal> {
         Ok(Box::pin(NoticeStream::new(self.changes.clone())))
     }

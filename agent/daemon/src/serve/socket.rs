@@ -278,6 +278,9 @@ mod tests {
         ) -> Result<Vec<StatementId>, Refusal> {
             std::future::pending().await
         }
+        async fn audit(&self, _: Option<NodeId>) -> Result<Vec<bytes::Bytes>, Refusal> {
+            std::future::pending().await
+        }
         async fn watch(&self) -> Result<Notices, Refusal> {
             std::future::pending().await
         }

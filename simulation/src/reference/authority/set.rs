@@ -12,6 +12,7 @@ use crate::reference::envelope::{self, Said, is_signature};
 
 const JOIN: u8 = 7;
 const WITNESS: u8 = 8;
+const VOUCH: u8 = 13;
 
 /// What a statement stands on as far as edits go.
 pub(super) fn before(s: &Said) -> impl Iterator<Item = StatementId> + '_ {
@@ -135,7 +136,8 @@ pub(super) fn admissible(mesh: MeshId, founding: &RootRecord, read: Set) -> (Set
             if !follows || !is_whole {
                 continue;
             }
-            let is_for_nodes = s.kind == WITNESS || s.kind > envelope::KIND_KNOWN_MAX;
+            let is_for_nodes =
+                [WITNESS, VOUCH].contains(&s.kind) || s.kind > envelope::KIND_KNOWN_MAX;
             let may_speak = s.kind == JOIN
                 || standing.operators.contains(&s.author)
                 || standing.nodes.contains(&s.author) && is_for_nodes;
