@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::remote::Open;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// One program on every machine: what you want, what is, and the way from one to the other
@@ -39,6 +40,9 @@ pub(crate) struct Global {
     /// Socket of the agent [env: LAB_SOCKET]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Ask this machine instead, with your key: NODE or NODEID@IP:PORT [env: LAB_AT]
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) at: Option<String>,
     /// Key file that signs changes [env: LAB_KEY]
     #[arg(id = "key-file", long = "key", global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
@@ -57,6 +61,9 @@ pub(crate) struct Global {
     /// Answer yes to questions
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
+    /// What is open at the other machine.
+    #[arg(skip)]
+    pub(crate) open: Open,
 }
 
 /// The form of a result.
@@ -118,6 +125,9 @@ Examples:
     /// The root keys, and the records that they sign
     #[command(subcommand)]
     Root(RootVerb),
+    /// The mesh that this machine trusts, and the end of that trust
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Show and change labels of machines
     #[command(subcommand)]
     Label(LabelVerb),
@@ -472,10 +482,43 @@ Examples:
   lab root registrars nas1 nuc1 nuc2
   lab root registrars --all           every member again")]
     Registrars(RootRegistrarsArgs),
+    /// Type the words of a root key once, to know that they are still there and right
+    #[command(after_help = "\
+Examples:
+  lab root try                       asks for the words; nothing is signed
+  lab root try --words-file ./one.words")]
+    Try(RootTryArgs),
     /// Sign a record that another keeper wrote; needs no agent and no network
     Sign(RootSignArgs),
     /// Hand in a record that enough keepers signed
     Publish(RootPublishArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TrustVerb {
+    /// Show the six words of the mesh: two machines of one mesh show the same
+    Words,
+    /// Leave a mesh that was founded again, so that this machine can join the new one
+    #[command(after_help = "\
+Examples:
+  sudo systemctl stop lab-agent
+  sudo lab trust reset --mesh mesh:…    moves the old folder aside, and deletes nothing
+  sudo lab join TOKEN")]
+    Reset(TrustResetArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrustResetArgs {
+    /// Id of the new mesh, as `lab trust words` shows it on a machine of that mesh
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootTryArgs {
+    /// A file with the 24 words; without it, they are asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -535,6 +578,9 @@ pub(crate) struct OperatorKeyArgs {
     /// Who the key belongs to
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
+    /// Id of the mesh, where no agent runs; `lab trust words` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: Option<String>,
     /// Keep it without a passphrase
     #[arg(long)]
     pub(crate) no_passphrase: bool,
@@ -797,6 +843,9 @@ pub(crate) struct AgentRunArgs {
     /// What to log: error, warn, info, debug, or a filter
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// Do not let devices of admins and operators ask this machine with --at
+    #[arg(long)]
+    pub(crate) no_remote_api: bool,
     /// Accept simulated faults over the socket, for tests and the demo
     #[arg(long)]
     pub(crate) allow_faults: bool,
@@ -931,11 +980,15 @@ mod tests {
             "status all -a --exit-code",
             "history word -n 3",
             "doctor --exit-code",
-            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --log info --allow-faults",
+            "trust words",
+            "trust reset --mesh m",
+            "root try --words-file f",
+            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --no-remote-api --log info --allow-faults",
             "revoke n -m why",
             "completion bash",
         ] {
-            let globals = "--data d --socket s --key k -o json -q --color never --no-input -y";
+            let globals =
+                "--data d --socket s --at n --key k -o json -q --color never --no-input -y";
             let all: Vec<_> = words.split(' ').chain(globals.split(' ')).collect();
             let cli = parse(&all).unwrap_or_else(|error| panic!("{words}: {error}"));
             assert_eq!(cli.global.key, Some("k".into()), "{words}");

@@ -12,7 +12,7 @@ use std::error::Error;
 use lab_agent_core::{Command, CommandId, Event, Reply};
 use lab_crdt_log::{Body, Draft, Edit, Grant, Rights, seal};
 use lab_crdt_model::view::Liveness;
-use lab_crdt_model::{Field, Mono, Op, StatementId, Value};
+use lab_crdt_model::{Caller, Field, Mono, Op, StatementId, Value};
 use lab_simulation::note::{Note, What};
 use lab_simulation::{Options, Person, StoreKind, World, costs, network, seed};
 
@@ -232,7 +232,7 @@ fn edit(world: &mut World, origin: usize, round: usize) -> Edited {
     let command = world.send_command(
         origin,
         Command::Submit {
-            caller: lab_crdt_model::Caller::Local { uid: 0 },
+            caller: Caller::Local { uid: 0 },
             statements,
         },
     );

@@ -17,7 +17,9 @@ use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::token::{Seed, Ticket, Token};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Caller, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall,
+};
 use lab_mesh_proto::join::{JoinFrame, JoinReply};
 use lab_simulation::{Person, World};
 
@@ -223,7 +225,7 @@ fn a_stamp_from_the_far_future_ends_nobody_elses_grant() {
     let reply = w.ask(
         0,
         Command::Submit {
-            caller: lab_crdt_model::Caller::Local { uid: 0 },
+            caller: Caller::Local { uid: 0 },
             statements,
         },
     );

@@ -1,9 +1,9 @@
 //! Stories of small meshes, told in virtual time.
 
-use lab_agent_core::{Event, Reply, ViewMask};
+use lab_agent_core::{Command, Event, Reply, ViewMask};
 use lab_crdt_log::{Act, Alarm, AuditRecord, Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::view::{Liveness, Role};
-use lab_crdt_model::{AuthorId, NodeId, Value};
+use lab_crdt_model::{AuthorId, Caller, NodeId, Standing, Value, Wall};
 use lab_simulation::disk::DiskFault;
 use lab_simulation::{Person, World};
 
@@ -485,6 +485,80 @@ mod an_oracle_fails_when_it_should {
         let heard = w.value(3, "on/all/params/x").is_some();
         // The agent itself stops talking to the revoked node, with or without the gate of the driver.
         assert!(!heard, "the agent relies on the gate alone");
+    }
+}
+
+#[test]
+fn a_device_may_ask_every_machine_from_its_grant_to_the_end_of_it() {
+    let mut w = World::found(61);
+    w.grow(3);
+    let admin = w.admin.clone();
+    let everywhere = |w: &World, who: &Person, standing: Option<Standing>| {
+        (0..3).all(|n| w.devices(n).get(&who.author()).copied() == standing)
+    };
+    assert!(w.run_until(2_000, |w| everywhere(w, &admin, Some(Standing::Admin))));
+
+    // Bob's grant ends by the clock, cy's is taken away with the key, and both at machines of their own accord.
+    let people = [10, 11].map(|n| Person::new(n, admin.under, "someone"));
+    let [bob, cy] = &people;
+    let ends = [Some(Wall(w.wall(0).0 + 20_000)), None];
+    for (who, not_after) in people.iter().zip(ends) {
+        let grant = Grant {
+            subject: who.author(),
+            name: who.name.clone(),
+            rights: Rights::ALL,
+            scope: vec![String::new()],
+            not_after,
+        };
+        let reply = admin.say(&mut w, 1, Body::Grant(grant));
+        assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
+    }
+    assert!(w.run_until(5_000, |w| {
+        everywhere(w, bob, Some(Standing::Operator)) && everywhere(w, cy, Some(Standing::Operator))
+    }));
+    w.kill(2);
+    w.start(2);
+    assert!(w.run_until(5_000, |w| everywhere(w, bob, Some(Standing::Operator))));
+
+    let revoke = Revoke {
+        key: cy.author(),
+        head: None,
+        reason: String::new(),
+    };
+    admin.say(&mut w, 0, Body::Revoke(revoke));
+    assert!(w.run_until(2_000, |w| everywhere(w, cy, None)));
+    assert!(everywhere(&w, bob, Some(Standing::Operator)));
+    assert!(w.run_until(22_000, |w| everywhere(w, bob, None)));
+    assert!(everywhere(&w, &admin, Some(Standing::Admin)));
+}
+
+#[test]
+fn a_device_hands_in_nothing_that_another_key_signed() {
+    let mut w = World::found(62);
+    w.grow(1);
+    let admin = w.admin.clone();
+    let bob = Person::new(10, admin.under, "bob");
+    let author = admin.author();
+    let Reply::Prepared(prepared) = w.ask(0, Command::Prepare { author }) else {
+        panic!("prepared");
+    };
+    let wall = w.wall(0);
+    let edit = lab_crdt_log::Edit {
+        message: "by ana".into(),
+        ops: vec![],
+    };
+    let statements = admin.sign(&prepared, wall, Body::Edit(edit));
+
+    for (caller, is_taken) in [
+        (Caller::Device(bob.author()), false),
+        (Caller::Device(author), true),
+    ] {
+        let statements = statements.clone();
+        let reply = w.ask(0, Command::Submit { caller, statements });
+        let was_taken = matches!(reply, Reply::Submitted { .. });
+        assert_eq!(was_taken, is_taken, "{reply:?}");
+        let is_refused = matches!(reply, Reply::Refused { code: "M014", .. });
+        assert_eq!(is_refused, !is_taken, "{reply:?}");
     }
 }
 

@@ -8,5 +8,6 @@ mod input;
 mod join;
 mod labels;
 mod operators;
+mod remote;
 mod root;
 mod service;

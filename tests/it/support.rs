@@ -599,6 +599,18 @@ impl TestLab {
         under: StatementId,
         body: Body,
     ) -> Result<StatementId, ClientError> {
+        let bytes = self.sign(at, key, under, body)?;
+        self.submit_bytes(at, bytes)
+    }
+
+    /// The same without handing it in.
+    pub(crate) fn sign(
+        &self,
+        at: usize,
+        key: &SigningKey,
+        under: StatementId,
+        body: Body,
+    ) -> Result<Bytes, ClientError> {
         self.ask(at, async |client| {
             let prepared = client.prepare(author(key)).await?;
             let draft = Draft {
@@ -609,9 +621,13 @@ impl TestLab {
                 refs: prepared.refs,
                 body,
             };
-            let bytes = seal(&prepared.mesh, key, &draft).expect("within limits");
-            Ok(client.submit(vec![bytes]).await?[0])
+            Ok(seal(&prepared.mesh, key, &draft).expect("within limits"))
         })
+    }
+
+    /// Waits for something on the lab's runtime.
+    pub(crate) fn block_on<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(what)
     }
 
     /// Hands in bytes as they are.

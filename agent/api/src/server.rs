@@ -8,10 +8,11 @@ use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
 use lab_crdt_model::view::ReplicaView;
 use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Request, Response, Status};
 
 use crate::audit::audit_chunks;
+use crate::guard::{Guarded, Identify};
+use crate::methods::Asker;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::encode_view;
 use crate::wire::pb::agent_server::{Agent, AgentServer};
@@ -63,7 +64,8 @@ pub trait Handler: Send + Sync + 'static {
     /// The root record in force.
     fn root(&self) -> impl Future<Output = Result<Root, Refusal>> + Send;
     /// Takes in signed statements, all or none, and answers once they are durable: 1 to [`SUBMIT_COUNT_MAX`] of
-    /// at most `STATEMENT_BYTES_MAX` bytes, which was checked.
+    /// at most `STATEMENT_BYTES_MAX` bytes, which was checked. A device hands in only what its own key signed, and root
+    /// records, which was not.
     fn submit(
         &self,
         caller: Caller,
@@ -80,9 +82,19 @@ pub trait Handler: Send + Sync + 'static {
     fn block(&self, peers: Vec<NodeId>) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
-/// Wraps a handler for a tonic server.
-pub fn service<H: Handler>(handler: H) -> AgentServer<impl Agent> {
-    AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+/// Wraps a handler for a tonic server, behind [the table of methods](crate::METHODS).
+pub fn service<H: Handler, I: Identify>(
+    handler: H,
+    identify: I,
+) -> Guarded<AgentServer<impl Agent>, I> {
+    let server = AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Guarded::new(server, identify)
+}
+
+/// Who asks, as the guard noted it.
+fn asker<T>(request: &Request<T>) -> Result<Asker, Status> {
+    let asker = request.extensions().get::<Asker>().copied();
+    asker.ok_or_else(|| Status::permission_denied("who asks is not known"))
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<pb::Chunk, Status>> + Send>>;
@@ -96,14 +108,6 @@ fn chunks(view: &ReplicaView) -> Result<Response<Chunks>, Status> {
     }
     let chunks = chunks.into_iter().map(|bytes| Ok(pb::Chunk { bytes }));
     Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
-}
-
-/// The user on the other end of the socket, as the kernel says.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let info = request.extensions().get::<UdsConnectInfo>();
-    let peer = info.and_then(|info| info.peer_cred);
-    peer.map(|peer| Caller::Local { uid: peer.uid() })
-        .ok_or_else(|| Status::permission_denied("the other end of the socket is not known"))
 }
 
 struct Adapter<H> {
@@ -202,7 +206,7 @@ impl<H: Handler> Agent for Adapter<H> {
         &self,
         request: Request<pb::SubmitRequest>,
     ) -> Result<Response<pb::SubmitReply>, Status> {
-        let caller = caller(&request)?;
+        let caller = asker(&request)?.caller;
         let statements = request.into_inner().statements;
         if statements.is_empty() || statements.len() > SUBMIT_COUNT_MAX {
             let why = format!("a submission has 1 to {SUBMIT_COUNT_MAX} statements");

@@ -24,7 +24,7 @@ use lab_crdt_log::{
 use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{AuthorId, Caller, Field, Hlc, Mono, Now, Op, StatementId, Value, Wall};
 
 const START: u64 = 1_800_000_000_000;
 
@@ -248,7 +248,7 @@ fn main() {
         let clock = Instant::now();
         for (n, agent) in agents.iter_mut().enumerate() {
             let command = Command::Submit {
-                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                caller: Caller::Local { uid: 0 },
                 statements: vec![statement.clone()],
             };
             let id = CommandId(n as u64);

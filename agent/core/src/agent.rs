@@ -21,7 +21,8 @@ use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::{MemberState, PeerView};
 use lab_crdt_model::{
-    Caller, Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes,
+    AuthorId, Caller, Hlc, Issue, MeshId, Mono, NodeId, Now, Standing, Wall, mutant, reached,
+    sometimes,
 };
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
@@ -140,6 +141,10 @@ struct Member {
     tidy_at: Mono,
     /// When the next lease of a member ends, so that the gate closes then.
     lease_at: Option<Mono>,
+    /// Whose devices may ask over the remote API.
+    devices: Arc<BTreeMap<AuthorId, Standing>>,
+    /// When the next of their grants ends.
+    grant_at: Option<Mono>,
     /// What `admitted` follows from: the authority, and how many leases are over.
     gate_of: Option<(Arc<Authority>, usize)>,
     /// A report was taken in of someone who is not in `admitted`.
@@ -373,6 +378,8 @@ impl Agent {
             news_at: None,
             tidy_at: now.mono.plus_ms(TIDY_MS),
             lease_at: None,
+            devices: Arc::default(),
+            grant_at: None,
             gate_of: None,
             has_odd_reports: false,
             told_digests: None,
@@ -505,6 +512,7 @@ impl Agent {
                 }
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
+                offer(m.grant_at, "end a grant");
                 offer(m.replica.audit.deadline(), "record what was left out");
                 offer(m.held.deadline(), "ask for audit records");
                 offer(m.vouch_at(), "vouch");
@@ -653,6 +661,18 @@ impl Member {
         self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
+    }
+
+    /// Whose devices may ask over the remote API: nobody's, of a machine that is no member itself.
+    fn device_gate(&mut self, now: Now) -> BTreeMap<AuthorId, Standing> {
+        self.grant_at = None;
+        if !self.was_joined {
+            return BTreeMap::new();
+        }
+        let (devices, end) = self.replica.log.authority().devices(now.wall);
+        let wait = |end: Wall| now.mono.plus_ms(end.0.saturating_sub(now.wall.0));
+        self.grant_at = end.map(wait);
+        devices
     }
 
     /// When this node has something to say of a grant that has ended. Who lost records does not know what it had heard.

@@ -28,8 +28,10 @@ pub enum Command {
     /// The root record in force. Answered by [`Reply::Root`].
     Root,
     /// Takes in statements that someone signed elsewhere, all or none. Answered by [`Reply::Submitted`] once durable.
+    ///
+    /// A device may hand in only what its own key signed, and root records, which the root keys sign.
     Submit {
-        /// Who hands them in, for the audit chain; it says nothing of what they may.
+        /// Who hands them in.
         caller: Caller,
         /// Envelopes, in order.
         statements: Vec<Bytes>,

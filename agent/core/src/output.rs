@@ -1,6 +1,6 @@
 //! Everything an agent can ask of the world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::AuditHead;
 use lab_crdt_model::store::Batch;
-use lab_crdt_model::{NodeId, StatementId};
+use lab_crdt_model::{AuthorId, NodeId, Standing, StatementId};
 
 use crate::command::{CommandId, Reply};
 
@@ -55,6 +55,9 @@ pub enum Output {
     /// Who may hold a mesh link from here on, replacing the earlier set; links of others are closed as revoked.
     /// This node may be among them, which means nothing.
     Admit(Arc<BTreeSet<NodeId>>),
+    /// Whose devices may ask over the remote API from here on, and as what, replacing the earlier set; connections of
+    /// others are closed as revoked.
+    AdmitDevices(Arc<BTreeMap<AuthorId, Standing>>),
     /// Makes a batch durable, then answers `Input::Stored`. Batches become durable in order.
     Store {
         /// Repeated in the answer.
@@ -167,7 +170,7 @@ pub enum Event {
     /// An author's chain has two branches.
     ForkFound {
         /// Whose.
-        author: lab_crdt_model::AuthorId,
+        author: AuthorId,
     },
     /// A live peer stayed unequal longer than the bound.
     ReplicasDiverged {

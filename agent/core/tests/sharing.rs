@@ -15,7 +15,9 @@ use lab_crdt_model::link::{Channel, Lane};
 use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Caller, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall,
+};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -209,7 +211,7 @@ impl Fleet {
         self.ask(
             n,
             Command::Submit {
-                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                caller: Caller::Local { uid: 0 },
                 statements,
             },
         );
@@ -419,7 +421,7 @@ fn what_one_agent_has_worked_out_costs_the_others_nothing() {
         let reply = fleet.ask(
             n,
             Command::Submit {
-                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                caller: Caller::Local { uid: 0 },
                 statements,
             },
         );

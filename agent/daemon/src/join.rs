@@ -19,7 +19,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::effect::Effects;
 use crate::entropy::{self, EntropyError};
 use crate::error::WorldError;
-use crate::run::{VERSION, open_links, open_store};
+use crate::run::{Links, VERSION, open_links, open_store};
 use crate::world::{Told, World};
 use crate::{clock, config};
 
@@ -142,7 +142,12 @@ pub async fn join(
     let (store, tables) = open_store(&data.store_path())?;
     let agent = start(&options, &key, tables)?;
 
-    let net = open_links(&key, options.bind.clone(), options.lan_discovery.clone()).await?;
+    let links = Links {
+        bind: options.bind.clone(),
+        lan_discovery: options.lan_discovery.clone(),
+        remote_api: false,
+    };
+    let net = open_links(&key, links).await?;
     // Nothing is declared for a node that is not there yet; what is converged at all waits for `run`.
     let effects = Effects::facts_only();
     let (_nobody_asks, asked) = mpsc::channel(1);

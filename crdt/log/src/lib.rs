@@ -37,7 +37,7 @@ pub use body::{
     RevokeInvite, Rights, Vouch, Witness, WitnessRule,
 };
 pub use edits::{Edits, EffectiveEdit};
-pub use envelope::{Draft, EnvelopeError, Statement, open, seal};
+pub use envelope::{Draft, EnvelopeError, Statement, is_carried_by, open, seal};
 pub use log::{Log, NotAsked, Outcome, Refusal, Tail};
 pub use memo::{Memo, MemoFigures, StepKey, step_key};
 pub use prints::Prints;

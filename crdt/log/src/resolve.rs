@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lab_crdt_model::limit::VOUCHERS_MAX;
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{
-    AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall, mutant, reached, sometimes,
+    AuthorId, Hlc, Label, NodeId, Op, Standing, StatementId, Wall, mutant, reached, sometimes,
 };
 
 use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
@@ -118,6 +118,29 @@ impl Authority {
         self.grants
             .get(grant)
             .is_some_and(|g| g.not_after.is_some_and(|end| now >= end && !mutant!("M41")))
+    }
+
+    /// Whose devices may ask over the remote API at a time, and as what; and when that changes by time alone.
+    ///
+    /// Admins in force, and holders of a grant that counts, was not revoked and is not over. No key of a node.
+    pub fn devices(&self, now: Wall) -> (BTreeMap<AuthorId, Standing>, Option<Wall>) {
+        let standing = |grant: &&GrantState| {
+            let is_revoked = grant.is_revoked() && !mutant!("R20");
+            !is_revoked && (!self.revoked.contains(&grant.subject) || mutant!("R21"))
+        };
+        let holders = || self.grants.values().filter(standing);
+        let is_over = |grant: &&GrantState| {
+            grant
+                .not_after
+                .is_some_and(|end| now >= end && !mutant!("R22"))
+        };
+        let mut devices: BTreeMap<AuthorId, Standing> = holders()
+            .filter(|grant| !is_over(grant))
+            .map(|grant| (grant.subject, Standing::Operator))
+            .collect();
+        devices.extend(self.admins.iter().map(|admin| (*admin, Standing::Admin)));
+        let ends = holders().filter_map(|grant| grant.not_after);
+        (devices, ends.filter(|end| *end > now).min())
     }
 
     /// What of a cut author still counts; `None` if the author is not cut.

@@ -28,3 +28,12 @@ impl fmt::Display for Caller {
         }
     }
 }
+
+/// What the key of a device may be at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// Of an operator or laptop, with a grant that counts and is not over.
+    Operator,
+    /// Of an admin of the root record in force.
+    Admin,
+}

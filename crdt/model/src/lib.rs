@@ -28,7 +28,7 @@ pub mod value;
 pub mod view;
 pub mod words;
 
-pub use caller::Caller;
+pub use caller::{Caller, Standing};
 pub use id::{AuthorId, MeshId, NodeId, ParseIdError, StatementId};
 pub use issue::{Issue, Severity};
 pub use label::{Label, LabelError};

@@ -36,6 +36,8 @@ pub enum Reason {
     Protocol = 400,
     /// The peer is not a member of this mesh.
     NotAMember = 403,
+    /// The device's key may not ask over the remote API.
+    NotEntitled = 404,
     /// The peer was revoked.
     Revoked = 410,
     /// The peer sends faster than we allow.

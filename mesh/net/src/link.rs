@@ -55,6 +55,7 @@ pub(crate) const fn words(reason: Reason) -> &'static str {
         Reason::Duplicate => "another link is kept",
         Reason::Protocol => "the protocol was broken",
         Reason::NotAMember => "not a member",
+        Reason::NotEntitled => "this key holds no grant here",
         Reason::Revoked => "revoked",
         Reason::Overload => "overload",
     }
@@ -68,6 +69,7 @@ pub(crate) const fn drain(reason: Reason) -> Duration {
         Reason::Duplicate
         | Reason::Protocol
         | Reason::NotAMember
+        | Reason::NotEntitled
         | Reason::Revoked
         | Reason::Overload => Duration::ZERO,
     }

@@ -6,7 +6,7 @@ use lab_crdt_log::{Body, Draft, Edit, Kind, WitnessRule, seal};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{Hlc, StatementId};
+use lab_crdt_model::{Caller, Hlc, StatementId};
 
 use crate::disk::DiskFault;
 use crate::plan::{Adversary, Turn};
@@ -86,7 +86,7 @@ impl Adversary for Forger {
         world.send_command(
             node,
             Command::Submit {
-                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                caller: Caller::Local { uid: 0 },
                 statements,
             },
         );
@@ -163,7 +163,7 @@ impl Adversary for Hasty {
             world.send_command(
                 node,
                 Command::Submit {
-                    caller: lab_crdt_model::Caller::Local { uid: 0 },
+                    caller: Caller::Local { uid: 0 },
                     statements,
                 },
             );

@@ -187,4 +187,13 @@ pub const RESOLVER: &[(&str, &str)] = &[
     ),
     ("R18", "One node's word says what was said in time."),
     ("R19", "Any node may say what was said in time."),
+    (
+        "R20",
+        "Who held a grant that was revoked may ask over the remote API.",
+    ),
+    ("R21", "A revoked key may ask over the remote API."),
+    (
+        "R22",
+        "Who held a grant that is over may ask over the remote API.",
+    ),
 ];

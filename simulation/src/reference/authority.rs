@@ -372,6 +372,25 @@ impl Verdict {
         }
     }
 
+    /// Whose devices may ask over the remote API at a time; `true` for admins.
+    pub fn devices(&self, now: Wall) -> BTreeMap<AuthorId, bool> {
+        let mut out = BTreeMap::new();
+        for right in self.rights.values() {
+            let is_held = match (&right.allowed, right.not_after) {
+                (Some(_), _) => false,
+                (None, Some(end)) => now < end,
+                (None, None) => true,
+            };
+            if is_held && !self.revoked.contains(&right.subject) {
+                out.insert(right.subject, false);
+            }
+        }
+        for admin in &self.admins {
+            out.insert(*admin, true);
+        }
+        out
+    }
+
     /// What stands at each path: of every edit that counts, what no other edit that counts and had seen it replaced.
     ///
     /// The statements are unordered: which one of several is in force is the document's own rule.

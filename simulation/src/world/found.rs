@@ -276,6 +276,7 @@ impl World {
             clock: Clock::default(),
             address: address_of(at, 4000),
             admitted: Arc::default(),
+            devices: Arc::default(),
             links: Vec::new(),
             wake_at: None,
             inbox: std::collections::VecDeque::new(),

@@ -231,6 +231,93 @@ fn a_quorum_of_registrars_lets_in_one_and_only_where_most_of_them_are() {
 }
 
 #[test]
+fn two_machines_show_the_same_words_and_one_that_leaves_shows_those_of_its_new_mesh() {
+    let mut lab = TestLab::of(2);
+    let shown = |lab: &TestLab, at: usize| lab.cli(at, &["trust", "words", "-o", "name"]).ok();
+    let old = shown(&lab, 0);
+    assert_eq!(old.split_whitespace().count(), 6);
+    assert_eq!(shown(&lab, 1), old);
+    let old_mesh = lab.view(1).mesh;
+
+    // The mesh is founded again, on a machine of its own.
+    let new = TestLab::of(1);
+    let mesh = new.view(0).mesh.to_string();
+    let reset = |lab: &TestLab, mesh: &str, more: &[&str]| {
+        lab.cli(1, &[&["trust", "reset", "--mesh", mesh], more].concat())
+    };
+    let ran = reset(&lab, &mesh, &["-y"]).ends_with(6);
+    assert!(ran.err.contains("another agent is running"), "{}", ran.err);
+    lab.stop(1);
+    // What an agent that is off trusts is still shown.
+    assert_eq!(shown(&lab, 1), old);
+    for (mesh, more, code, exit) in [
+        ("mesh:x", "-y", "C001", 64),
+        (old_mesh.to_string().as_str(), "-y", "M015", 6),
+        (mesh.as_str(), "--no-input", "C002", 6),
+    ] {
+        let ran = reset(&lab, mesh, &[more]).ends_with(exit);
+        assert!(ran.err.contains(&format!("error[{code}]")), "{}", ran.err);
+    }
+    assert!(lab.agents[1].data.join("node.key").exists());
+
+    let ran = reset(&lab, &mesh, &["-y", "-o", "json"]).ends_with(0);
+    let aside = ran.json()["data"]["aside"].as_str().map(PathBuf::from);
+    let aside = aside.expect("where the old folder is");
+    assert!(aside.join("agent.redb").exists() && aside.join("node.key").exists());
+    assert!(!lab.agents[1].data.exists());
+    assert!(ran.err.contains("lab join"), "{}", ran.err);
+    lab.cli(1, &["trust", "words"]).ends_with(69);
+
+    let token = new.token(0, &["create", "n2"]);
+    lab.join_with(&lab.agents[1], &token).ok();
+    lab.start(1);
+    assert_eq!(shown(&lab, 1), shown(&new, 0));
+    assert_ne!(shown(&lab, 1), old);
+    lab.agents.truncate(2);
+}
+
+#[test]
+fn words_are_tried_without_signing_and_the_doctor_reminds_of_those_that_were_not() {
+    let lab = TestLab::of(1);
+    let root = words(&lab, "root.words");
+    let attempt = |file: &str| lab.cli(0, &["root", "try", "--words-file", file]);
+    let wrong = lab.write("wrong.words", &"abandon ".repeat(24));
+    let other = lab.write(
+        "other.words",
+        &format!("{} art", "abandon ".repeat(23).trim()),
+    );
+    for (file, code, exit) in [(&wrong, "K020", 65), (&other, "K017", 6)] {
+        let ran = attempt(file).ends_with(exit);
+        assert!(ran.err.contains(&format!("error[{code}]")), "{}", ran.err);
+    }
+    let before = lab.view(0).statement_count;
+    let tried = attempt(&root).ok();
+    assert!(tried.contains("the words are those of key:"), "{tried}");
+    assert_eq!(lab.view(0).statement_count, before);
+
+    let doctor = |lab: &TestLab| lab.cli(0, &["doctor"]).ok();
+    assert!(doctor(&lab).contains("each was tried in half a year"));
+    // Half a year and a day goes by.
+    let keys = lab.path("home").join(".config/lab/keys");
+    let entries = std::fs::read_dir(&keys).expect("the keys");
+    let file = entries
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|e| e == "tried"))
+        .expect("what was tried");
+    let text = std::fs::read_to_string(&file).expect("text");
+    let (head, at) = text.trim_end().rsplit_once(' ').expect("a time");
+    let at: u64 = at.parse().expect("milliseconds");
+    let long_ago = at - 181 * 86_400_000;
+    std::fs::write(&file, format!("{head} {long_ago}\n")).expect("written");
+
+    let said = doctor(&lab);
+    assert!(said.contains("nobody tried the words of"), "{said}");
+    assert!(said.contains("lab root try"), "{said}");
+    attempt(&root).ok();
+    assert!(doctor(&lab).contains("each was tried in half a year"));
+}
+
+#[test]
 fn two_honest_admins_outweigh_one_who_put_both_of_them_out() {
     let lab = TestLab::of(2);
     let root = words(&lab, "root.words");

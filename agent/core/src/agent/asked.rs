@@ -1,7 +1,7 @@
 //! What people ask over the local socket.
 
-use lab_crdt_log::{Act, Annul, AuditBody, Kind};
-use lab_crdt_model::{AuthorId, Caller, StatementId};
+use lab_crdt_log::{Act, Annul, AuditBody, Kind, is_carried_by};
+use lab_crdt_model::{Caller, StatementId};
 
 use super::*;
 use crate::command::Root;
@@ -135,6 +135,14 @@ impl Agent {
         let Stage::Member(member) = &mut self.stage else {
             return;
         };
+        if let Caller::Device(key) = &caller
+            && !statements.iter().all(|bytes| is_carried_by(bytes, key))
+        {
+            reached!("a device handed in what another key had signed");
+            let why = "a device hands in only what its own key signed".to_owned();
+            self.note_refused(caller, statements.first(), "M014", &why);
+            return self.refuse(id, "M014", why);
+        }
         let ids = match member.replica.log.check(&statements, self.now.wall) {
             Ok(ids) => ids,
             Err(refusal) => {

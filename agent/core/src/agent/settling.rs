@@ -30,9 +30,31 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
+        let is_grant_over = m.grant_at.is_some_and(|at| at <= now);
         if m.tidy_at <= now {
             m.tidy_at = now.plus_ms(TIDY_MS);
             m.replica.log.expire_waiting(now);
+            // The clock of the wall may have been set.
+            self.admit_devices();
+        } else if is_grant_over {
+            self.admit_devices();
+        }
+    }
+
+    /// Says whose devices may ask over the remote API, when that changed.
+    fn admit_devices(&mut self) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let devices = m.device_gate(self.now);
+        if *m.devices != devices {
+            sometimes!(
+                m.devices.keys().any(|key| !devices.contains_key(key)),
+                "a device lost its place at the remote API"
+            );
+            m.devices = Arc::new(devices);
+            let devices = Arc::clone(&m.devices);
+            self.outbox.push_back(Output::AdmitDevices(devices));
         }
     }
 
@@ -135,6 +157,7 @@ impl Agent {
                     }))],
                 );
             }
+            self.admit_devices();
             self.outbox
                 .push_back(Output::Tell(Event::IntentChanged { digest }));
             let Stage::Member(m) = &mut self.stage else {

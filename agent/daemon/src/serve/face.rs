@@ -51,8 +51,8 @@ impl Changes {
     }
 }
 
-/// The daemon's side of the socket.
-#[derive(Debug)]
+/// The daemon's side of the socket and of the remote API.
+#[derive(Clone, Debug)]
 pub(crate) struct Face {
     /// To the owner task. At 64 waiting questions further ones are refused as unavailable.
     pub(crate) asks: mpsc::Sender<Ask>,
@@ -302,9 +302,13 @@ mod tests {
     #[tokio::test]
     async fn an_answer_goes_to_who_asked() {
         let (face, mut asked, _changed) = face(1);
+        let caller = Caller::Device(AuthorId([6; 32]));
         let owner = async {
             let ask = asked.recv().await.unwrap();
-            assert!(matches!(ask.command, Command::Submit { .. }));
+            let Command::Submit { caller: by, .. } = ask.command else {
+                panic!("{:?}", ask.command);
+            };
+            assert_eq!(by, caller);
             ask.reply
                 .send(Reply::Submitted {
                     ids: vec![StatementId([4; 32])],
@@ -312,10 +316,7 @@ mod tests {
                 .unwrap();
         };
 
-        let (answer, ()) = tokio::join!(
-            face.submit(Caller::Local { uid: 0 }, vec![Bytes::from_static(b"x")]),
-            owner
-        );
+        let (answer, ()) = tokio::join!(face.submit(caller, vec![Bytes::from_static(b"x")]), owner);
 
         assert_eq!(answer, Ok(vec![StatementId([4; 32])]));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lab_agent_core::{Command, CommandId, Prepared, Reply, ViewMask};
 use lab_crdt_model::token::Token;
-use lab_crdt_model::{AuthorId, Mono, StatementId, sometimes};
+use lab_crdt_model::{AuthorId, Caller, Mono, StatementId, sometimes};
 
 use crate::person::Person;
 use crate::plan::judge::Answer;
@@ -155,7 +155,7 @@ impl<'a> Cast<'a> {
                 let command = world.send_command(
                     node,
                     Command::Submit {
-                        caller: lab_crdt_model::Caller::Local { uid: 0 },
+                        caller: Caller::Local { uid: 0 },
                         statements,
                     },
                 );
@@ -240,7 +240,7 @@ impl<'a> Cast<'a> {
         let command = world.send_command(
             wait.node,
             Command::Submit {
-                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                caller: Caller::Local { uid: 0 },
                 statements,
             },
         );

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lab_crdt_log::Log;
 use lab_crdt_model::view::MemberState;
-use lab_crdt_model::{Mono, StatementId};
+use lab_crdt_model::{Mono, Standing, StatementId, Wall};
 
 use super::History;
 use crate::reference::authority::{Right, Verdict};
@@ -131,6 +131,19 @@ impl History {
             })
             .collect();
         same("grants", &ours, &grants)?;
+        let ends = reference.rights.values().filter_map(|r| r.not_after);
+        let about = |end: Wall| [end.0.saturating_sub(1), end.0, end.0.saturating_add(1)].map(Wall);
+        let times: BTreeSet<Wall> = ends.flat_map(about).chain([Wall(0)]).collect();
+        let ours: BTreeMap<Wall, _> = times.iter().map(|t| (*t, reference.devices(*t))).collect();
+        for (now, mine) in &ours {
+            let (devices, next) = authority.devices(*now);
+            let devices = devices.into_iter().map(|(k, s)| (k, s == Standing::Admin));
+            same("devices", mine, &devices.collect())?;
+            // Until the time that was named, nothing changes.
+            for (_, later) in ours.range(*now..next.unwrap_or(Wall(u64::MAX))) {
+                same("devices later", mine, later)?;
+            }
+        }
         let members: BTreeMap<_, _> = authority
             .roster
             .members
