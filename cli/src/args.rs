@@ -240,6 +240,9 @@ pub(crate) struct JoinArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) bind: Option<SocketAddr>,
+    /// Where this machine's /sys and /proc are; tells its MAC addresses and serial number
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
     /// Do not look for members on the local network
     #[arg(long)]
     pub(crate) no_lan: bool,
@@ -255,6 +258,7 @@ pub(crate) enum TokenVerb {
 Examples:
   lab token create --label role=web --label site=attic --ttl 30m
   lab token create nuc4 --typed          a short one to type on a console
+  lab token create nuc3 --mac 52:54:00:12:34:56    for that machine only
   lab token create --role laptop --qr    for a person's laptop")]
     Create(TokenCreateArgs),
     /// List join tokens
@@ -306,6 +310,12 @@ pub(crate) struct TokenCreateArgs {
     /// A person must confirm the join as well: lab node confirm
     #[arg(long)]
     pub(crate) confirm: bool,
+    /// Only for the machine with this MAC address; `declared` is the one that NAME is declared with
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac: Option<String>,
+    /// Only for the machine with this serial number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) serial: Option<String>,
     /// With --role laptop: what its user may do
     #[arg(long = "right", value_name = "RIGHT", value_delimiter = ',')]
     pub(crate) rights: Vec<String>,

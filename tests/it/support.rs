@@ -271,6 +271,7 @@ impl TestLab {
             &["join", token, "-y", "--no-passphrase", "--timeout", timeout],
         );
         join.arg("--data").arg(&agent.data);
+        join.arg("--root").arg(&agent.root);
         join.args(["--bind", &agent.seat.bind.to_string()]);
         if !agent.seat.is_lan {
             join.arg("--no-lan");

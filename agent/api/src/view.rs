@@ -1,11 +1,13 @@
 //! A replica's view as a stream of chunks.
 //!
 //! ```text
-//! chunk*       joined:  version u8 = 1 | postcard of ReplicaView
+//! chunk*       joined:  version u8 = 1 | postcard of ReplicaView | postcard of MoreView
 //! ```
+//!
+//! An earlier agent says nothing after the first part.
 
 use bytes::Bytes;
-use lab_crdt_model::view::ReplicaView;
+use lab_crdt_model::view::{MoreView, ReplicaView};
 
 /// Version of the encoding; the first byte of the stream.
 pub const VIEW_VERSION: u8 = 1;
@@ -35,7 +37,10 @@ pub enum ViewDecodeError {
 
 /// Cuts a view into chunks of at most [`VIEW_CHUNK_BYTES`]. Views longer than 512 MiB give no chunks.
 pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
-    let Ok(bytes) = postcard::to_extend(view, vec![VIEW_VERSION]) else {
+    let more = MoreView {
+        bindings: view.bindings.clone(),
+    };
+    let Ok(bytes) = postcard::to_extend(&(view, more), vec![VIEW_VERSION]) else {
         return Vec::new();
     };
     if bytes.len() > VIEW_BYTES_MAX {
@@ -77,17 +82,27 @@ impl ViewDecoder {
         if version != VIEW_VERSION {
             return Err(ViewDecodeError::Version(version));
         }
-        match postcard::take_from_bytes(body) {
-            Ok((view, [])) => Ok(view),
-            Ok(_) | Err(_) => Err(ViewDecodeError::Damaged),
+        let damaged = |_| ViewDecodeError::Damaged;
+        let (mut view, rest) = postcard::take_from_bytes::<ReplicaView>(body).map_err(damaged)?;
+        if rest.is_empty() {
+            return Ok(view);
+        }
+        match postcard::take_from_bytes::<MoreView>(rest).map_err(damaged)? {
+            (MoreView { bindings }, []) => {
+                view.bindings = bindings;
+                Ok(view)
+            }
+            _ => Err(ViewDecodeError::Damaged),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use lab_crdt_model::view::{MemberState, MemberView, Role};
-    use lab_crdt_model::{Hlc, MeshId, NodeId, StatementId, Wall};
+    use lab_crdt_model::{Binding, Hlc, MeshId, NodeId, StatementId, Wall};
 
     use super::*;
 
@@ -124,6 +139,7 @@ mod tests {
             history: vec![],
             refused: vec![],
             issues: vec![],
+            bindings: BTreeMap::new(),
         }
     }
 
@@ -151,11 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_first_format_did_not_say_reads_back_or_is_not_there() {
+        let first = view(2);
+        let binding = Binding {
+            mac: None,
+            serial: Some("SN1".into()),
+        };
+        let whole = ReplicaView {
+            bindings: BTreeMap::from([(StatementId([9; 32]), binding)]),
+            ..first.clone()
+        };
+        assert_eq!(decode(&encode_view(&whole)), Ok(whole));
+
+        let bytes = postcard::to_extend(&first, vec![VIEW_VERSION]).unwrap();
+        assert_eq!(decode(&[bytes.into()]), Ok(first));
+    }
+
+    #[test]
     fn a_cut_or_longer_or_newer_view_is_refused() {
         let whole = encode_view(&view(3))[0].clone();
 
         assert_eq!(decode(&[]), Err(ViewDecodeError::Empty));
-        for end in 1..whole.len() {
+        let first = postcard::to_stdvec(&view(3)).unwrap().len() + 1;
+        for end in (1..whole.len()).filter(|end| *end != first) {
             assert_eq!(
                 decode(&[whole.slice(..end)]),
                 Err(ViewDecodeError::Damaged),

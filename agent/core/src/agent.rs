@@ -19,7 +19,9 @@ use lab_crdt_model::link::{Channel, Lane, Reason};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::PeerView;
-use lab_crdt_model::{Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes};
+use lab_crdt_model::{
+    Hardware, Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes,
+};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -226,6 +228,7 @@ impl Agent {
                     lab_crdt_model::token::Token::Typed(lab_crdt_model::token::Seed::Long([0; 16])),
                     vec![],
                     None,
+                    Hardware::default(),
                     [0; 16],
                 ),
                 addresses: vec![],
@@ -241,10 +244,11 @@ impl Agent {
                 token,
                 via,
                 operator_key,
+                hardware,
             } => {
                 let mut nonce = [0; 16];
                 agent.rng.fill_bytes(&mut nonce);
-                let joiner = Joiner::new(token, via, operator_key, nonce);
+                let joiner = Joiner::new(token, via, operator_key, hardware, nonce);
                 agent.stage = Stage::Joining(Box::new(Joining {
                     joiner,
                     addresses: vec![],

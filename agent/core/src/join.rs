@@ -11,7 +11,8 @@ use lab_crdt_log::{
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{
-    AuthorId, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall, mutant, reached, sometimes,
+    AuthorId, Hardware, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall, mutant, reached,
+    sometimes,
 };
 use lab_mesh_proto::join::{JoinFrame, JoinReply, JoinRequest, Offer, Prologue, refusal};
 
@@ -31,6 +32,7 @@ pub(crate) struct Joiner {
     keys: TokenKeys,
     token: Token,
     operator_key: Option<AuthorId>,
+    hardware: Hardware,
     sponsors: BTreeMap<NodeId, Sponsor>,
     nonce: [u8; 16],
     next_start: Mono,
@@ -71,6 +73,7 @@ impl Joiner {
         token: Token,
         via: Vec<(NodeId, SocketAddr)>,
         operator_key: Option<AuthorId>,
+        hardware: Hardware,
         nonce: [u8; 16],
     ) -> Self {
         let keys = TokenKeys::derive(token.seed());
@@ -89,6 +92,7 @@ impl Joiner {
             keys,
             token,
             operator_key,
+            hardware,
             sponsors,
             nonce,
             next_start: Mono::default(),
@@ -237,7 +241,10 @@ impl Joiner {
             };
             return refused(to, &format!("this token is for {what}"), true);
         }
-        let join = self.sign(mesh, &statement, keys);
+        // Whoever decides about this machine by what it is made of has to hear it; nobody else.
+        let is_asked = body.binding.is_some() || body.confirm;
+        let hardware = is_asked.then(|| self.hardware.clone());
+        let join = self.sign(mesh, &statement, hardware, keys);
         send(
             to,
             JoinFrame::Request(JoinRequest {
@@ -248,7 +255,13 @@ impl Joiner {
         )
     }
 
-    fn sign(&self, mesh: MeshId, invite: &Statement, keys: &NodeKeys) -> Bytes {
+    fn sign(
+        &self,
+        mesh: MeshId,
+        invite: &Statement,
+        hardware: Option<Hardware>,
+        keys: &NodeKeys,
+    ) -> Bytes {
         let (node, seal_key) = (keys.node(), keys.seal_key());
         let operator = self.operator_key;
         let token_signature = self
@@ -259,6 +272,7 @@ impl Joiner {
             seal_key,
             operator_key: operator,
             token_signature,
+            hardware,
         };
         // The stamp follows from the invite, so that asking twice gives the same statement, not a fork.
         let hlc = Hlc(invite.hlc.0.saturating_add(1));
@@ -554,6 +568,18 @@ fn judge(replica: &mut Replica, join: &Statement, body: &Join, now: Wall) -> Opt
     if state.is_revoked {
         reached!("someone came with a token that was revoked");
         return Some("the token was revoked".to_owned());
+    }
+    if let Some(binding) = &state.invite.binding
+        && !body.hardware.as_ref().is_some_and(|h| binding.fits(h))
+    {
+        reached!("a machine came with a token that is for another one");
+        let has = body.hardware.as_ref().map_or_else(
+            || "does not say what it is made of".to_owned(),
+            |hardware| format!("has {hardware}"),
+        );
+        return Some(format!(
+            "this token is for the machine with {binding}; this one {has}"
+        ));
     }
     if state.used_by.len() >= usize::from(state.invite.uses_max) {
         reached!("someone came with a token that was used already");

@@ -1,12 +1,14 @@
 //! What a replica looks like to a person.
 
+use std::collections::BTreeMap;
+
 use lab_crdt_log::{Body, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
     CandidateView, ChangeView, FieldView, InviteView, MemberView, OperatorView, PeerView,
     ReplicaView, ReportView, Role,
 };
-use lab_crdt_model::{AuthorId, Issue, Label, NodeId, Now, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
 
 use crate::command::ViewMask;
@@ -52,6 +54,11 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     } else {
         Default::default()
     };
+    let bindings = if mask.roster {
+        bindings(&mut replica.log)
+    } else {
+        BTreeMap::new()
+    };
     let fields = if mask.fields {
         fields(replica)
     } else {
@@ -83,6 +90,7 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         history,
         refused: replica.refused.iter().cloned().collect(),
         issues,
+        bindings,
     }
 }
 
@@ -185,6 +193,13 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         })
         .collect();
     (members, operators, invites)
+}
+
+fn bindings(log: &mut Log) -> BTreeMap<StatementId, Binding> {
+    let invites = log.authority().roster.invites.iter();
+    invites
+        .filter_map(|(id, state)| Some((*id, state.invite.binding.clone()?)))
+        .collect()
 }
 
 fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
@@ -320,9 +335,11 @@ fn summary(body: &Body) -> String {
                 "node"
             };
             let labels: Vec<_> = i.labels.iter().map(Label::to_string).collect();
+            let which = i.binding.as_ref().map(|b| format!("with {b} "));
             format!(
-                "token for {what} {} {}",
+                "token for {what} {} {}{}",
                 i.name.as_deref().unwrap_or("(any name)"),
+                which.unwrap_or_default(),
                 labels.join(" ")
             )
         }

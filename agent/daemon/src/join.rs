@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::effect::Effects;
+use crate::effect::{Effects, hardware};
 use crate::entropy::{self, EntropyError};
 use crate::error::WorldError;
 use crate::run::{VERSION, open_links, open_store};
@@ -41,6 +41,8 @@ pub struct JoinOptions {
     pub via: Vec<(NodeId, SocketAddr)>,
     /// The operator key that a laptop brings along.
     pub operator_key: Option<AuthorId>,
+    /// Below which folder the machine's `/sys` and `/proc` lie, where what it is made of is read.
+    pub root: PathBuf,
     /// How long to try. At least as long as a person needs who has to confirm.
     pub timeout: Duration,
 }
@@ -55,6 +57,7 @@ impl JoinOptions {
             token,
             via: Vec::new(),
             operator_key: None,
+            root: "/".into(),
             timeout: Duration::from_secs(120),
         }
     }
@@ -191,6 +194,7 @@ fn start(options: &JoinOptions, key: &[u8; 32], tables: Tables) -> Result<Agent,
             token: options.token.clone(),
             via: options.via.clone(),
             operator_key: options.operator_key,
+            hardware: hardware(&options.root),
         })?),
         Err(error) => Err(error.into()),
     }

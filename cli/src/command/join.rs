@@ -75,6 +75,7 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
         operator_key: pending
             .as_ref()
             .map(|p| AuthorId(p.key.verifying_key().to_bytes())),
+        root: args.root,
         timeout,
         ..JoinOptions::new(token)
     };

@@ -570,7 +570,9 @@ fn members(
                 all.entry(admit.node).or_insert_with(|| admitted(s, admit));
             }
             Body::Join(join) => {
-                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective) {
+                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective)
+                    && is_machine_meant(&state.invite, join)
+                {
                     joins.insert(s.id, (s, join, &state.invite));
                 }
             }
@@ -726,6 +728,19 @@ fn members(
         };
     }
     all
+}
+
+/// Whether a newcomer says that it is the machine that a token is for.
+pub(crate) fn is_machine_meant(invite: &Invite, join: &Join) -> bool {
+    let Some(binding) = &invite.binding else {
+        return true;
+    };
+    let is_meant = join.hardware.as_ref().is_some_and(|h| binding.fits(h));
+    sometimes!(
+        !is_meant,
+        "a token came with another machine than it is for"
+    );
+    is_meant || mutant!("R16")
 }
 
 fn admitted(s: &Statement, admit: &Admit) -> Candidate {

@@ -3,10 +3,12 @@
 //! Everything that decides (targeting, effective config, plan, status words) is a pure function of a
 //! [`ReplicaView`], so any machine with the same replica shows the same.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hardware::Binding;
 use crate::id::{AuthorId, MeshId, NodeId, StatementId};
 use crate::issue::Issue;
 use crate::path::Path;
@@ -57,6 +59,16 @@ pub struct ReplicaView {
     pub refused: Vec<RefusedView>,
     /// Problems found while reading the replica.
     pub issues: Vec<Issue>,
+    /// Tokens that are for one machine, and for which. Not in the first format: see [`MoreView`].
+    #[serde(skip)]
+    pub bindings: BTreeMap<StatementId, Binding>,
+}
+
+/// What a view says that the first format did not; it stands after all that that says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MoreView {
+    /// See [`ReplicaView::bindings`].
+    pub bindings: BTreeMap<StatementId, Binding>,
 }
 
 /// What a member may be.

@@ -173,4 +173,5 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "A statement counts before what it refers to is here.",
     ),
     ("R15", "One registrar is a quorum."),
+    ("R16", "A token for one machine lets in any other."),
 ];

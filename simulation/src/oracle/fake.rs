@@ -91,6 +91,7 @@ fn empty_view(mesh: MeshId, me: NodeId) -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
     }
 }
 

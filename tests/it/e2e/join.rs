@@ -240,3 +240,45 @@ fn a_token_used_in_both_halves_suspends_both_until_a_person_decides() {
         })
     });
 }
+
+/// Writes what `lab join` reads of a machine's hardware.
+fn build(agent: &Agent, mac: &str, serial: &str) {
+    for (path, text) in [
+        ("sys/class/net/eth0/address", mac),
+        ("sys/class/net/eth0/addr_assign_type", "0"),
+        ("sys/class/net/eth0/device/vendor", "0x1af4"),
+        ("sys/class/dmi/id/product_serial", serial),
+    ] {
+        let path = agent.root.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+        std::fs::write(path, format!("{text}\n")).expect("write a file");
+    }
+}
+
+#[test]
+fn a_token_for_one_machine_is_refused_on_another_and_works_on_the_right_one() {
+    let lab = TestLab::of(1);
+    let (mac, serial) = ("52:54:00:12:34:56", "ABC123");
+    let token = lab.token(0, &["create", "nuc3", "--mac", mac, "--serial", serial]);
+    let tokens = lab.cli(0, &["token", "list", "-o", "json"]).json();
+    let binding = format!("MAC {mac} and serial number {serial}");
+    assert_eq!(tokens["data"][0]["binding"], binding.as_str());
+
+    let other = lab.agent("other", Seat::loopback());
+    build(&other, "52:54:00:00:00:01", serial);
+    let words = format!(
+        "this token is for the machine with {binding}; this one has MAC 52:54:00:00:00:01 and serial number ABC123"
+    );
+    refused(&lab, &other, &token, &words);
+    let bare = lab.agent("bare", Seat::loopback());
+    refused(
+        &lab,
+        &bare,
+        &token,
+        "this one has no MAC address and no readable serial number",
+    );
+
+    let right = lab.agent("nuc3", Seat::loopback());
+    build(&right, mac, serial);
+    assert_eq!(lab.join_with(&right, &token).ok().trim(), "nuc3");
+}

@@ -224,6 +224,7 @@ fn a_token_that_got_about_does_not_fill_the_replica_with_joins() {
             seal_key: [3; 32],
             operator_key: None,
             token_signature,
+            hardware: None,
         };
         let bytes = w.draft(&log, &node, invite, Body::Join(join));
         stored += usize::from(log.ingest(&bytes, Mono(0)).is_ok());
@@ -247,6 +248,7 @@ fn tokens_of_those_who_may_never_make_any_admit_nobody_to_the_store() {
         seal_key: [3; 32],
         operator_key: None,
         token_signature,
+        hardware: None,
     };
     let bytes = w.draft(&log, &node, invite, Body::Join(join));
     assert_eq!(log.ingest(&bytes, Mono(0)), Err(Refusal::Stranger));

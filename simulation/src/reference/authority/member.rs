@@ -51,6 +51,19 @@ impl Membership {
     }
 }
 
+/// Whether a newcomer is the machine that a token asks for, as far as it says.
+fn is_the_machine(invite: &Invite, join: &Join) -> bool {
+    let Some(asked) = &invite.binding else {
+        return true;
+    };
+    let Some(has) = &join.hardware else {
+        return false;
+    };
+    let lower = |text: &Option<String>| text.as_ref().map(|t| t.to_lowercase());
+    (asked.mac.is_none() || has.macs.iter().any(|mac| Some(*mac) == asked.mac))
+        && (asked.serial.is_none() || lower(&asked.serial) == lower(&has.serial))
+}
+
 type Joins<'a> = BTreeMap<StatementId, (&'a Said, &'a Join, &'a Invite)>;
 
 impl Verdict {
@@ -151,7 +164,9 @@ impl Verdict {
                         .get(&join.invite)
                         .is_some_and(|t| t.is_effective) =>
                 {
-                    if let Some(Body::Invite(invite)) = set.get(&join.invite).map(|i| &i.body) {
+                    if let Some(Body::Invite(invite)) = set.get(&join.invite).map(|i| &i.body)
+                        && is_the_machine(invite, join)
+                    {
                         joins.insert(s.id, (s, join, invite));
                     }
                 }

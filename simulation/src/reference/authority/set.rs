@@ -10,7 +10,8 @@ use super::Set;
 use super::record::{self, Records};
 use crate::reference::envelope::{self, Said, is_signature};
 
-const JOIN: u8 = 7;
+/// With or without what the newcomer is made of.
+const JOINS: [u8; 2] = [7, 16];
 const WITNESS: u8 = 8;
 
 /// What a statement stands on as far as edits go.
@@ -136,7 +137,7 @@ pub(super) fn admissible(mesh: MeshId, founding: &RootRecord, read: Set) -> (Set
                 continue;
             }
             let is_for_nodes = s.kind == WITNESS || s.kind > envelope::KIND_KNOWN_MAX;
-            let may_speak = s.kind == JOIN
+            let may_speak = JOINS.contains(&s.kind)
                 || standing.operators.contains(&s.author)
                 || standing.nodes.contains(&s.author) && is_for_nodes;
             if may_speak
