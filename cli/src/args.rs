@@ -356,9 +356,23 @@ pub(crate) enum NodeVerb {
     /// Show everything about one machine
     Show(NodeNameArgs),
     /// Confirm that a machine that joined may be a member
-    Confirm(NodeNameArgs),
+    #[command(after_help = "\
+Examples:
+  lab node confirm nuc4                            shows its words, and asks
+  lab node confirm nuc4 --words 'ab cd ef gh'      the words that nuc4 shows on its screen")]
+    Confirm(NodeConfirmArgs),
     /// Take a machine out of the mesh (the same as `lab revoke`)
     Rm(NodeNameArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeConfirmArgs {
+    /// Its name, or its id as node:…
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// The four words that the machine itself shows; they are checked and nobody is asked
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) words: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -122,6 +122,7 @@ fn view() -> ReplicaView {
         refused: vec![],
         issues: vec![],
         bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 

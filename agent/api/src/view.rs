@@ -39,6 +39,7 @@ pub enum ViewDecodeError {
 pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
     let more = MoreView {
         bindings: view.bindings.clone(),
+        joins: view.joins.clone(),
     };
     let Ok(bytes) = postcard::to_extend(&(view, more), vec![VIEW_VERSION]) else {
         return Vec::new();
@@ -88,8 +89,8 @@ impl ViewDecoder {
             return Ok(view);
         }
         match postcard::take_from_bytes::<MoreView>(rest).map_err(damaged)? {
-            (MoreView { bindings }, []) => {
-                view.bindings = bindings;
+            (MoreView { bindings, joins }, []) => {
+                (view.bindings, view.joins) = (bindings, joins);
                 Ok(view)
             }
             _ => Err(ViewDecodeError::Damaged),
@@ -101,8 +102,8 @@ impl ViewDecoder {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lab_crdt_model::view::{MemberState, MemberView, Role};
-    use lab_crdt_model::{Binding, Hlc, MeshId, NodeId, StatementId, Wall};
+    use lab_crdt_model::view::{JoinView, MemberState, MemberView, Role};
+    use lab_crdt_model::{Binding, Hardware, Hlc, MeshId, NodeId, StatementId, Wall};
 
     use super::*;
 
@@ -140,6 +141,7 @@ mod tests {
             refused: vec![],
             issues: vec![],
             bindings: BTreeMap::new(),
+            joins: vec![],
         }
     }
 
@@ -175,6 +177,14 @@ mod tests {
         };
         let whole = ReplicaView {
             bindings: BTreeMap::from([(StatementId([9; 32]), binding)]),
+            joins: vec![JoinView {
+                node: NodeId([2; 32]),
+                invite: StatementId([9; 32]),
+                hardware: Some(Hardware::default()),
+                witnesses: vec![(NodeId([1; 32]), Wall(3))],
+                needed: 2,
+                is_confirm_due: true,
+            }],
             ..first.clone()
         };
         assert_eq!(decode(&encode_view(&whole)), Ok(whole));

@@ -490,7 +490,13 @@ impl Sponsoring {
                 .filter(|m| m.join == *join)
                 .map(|m| m.state);
             match state {
-                Some(state @ (MemberState::Member | MemberState::Suspended)) => {
+                Some(
+                    state @ (MemberState::Member | MemberState::Suspended | MemberState::Probation),
+                ) => {
+                    sometimes!(
+                        state == MemberState::Probation,
+                        "a newcomer is let in on probation"
+                    );
                     sometimes!(
                         state == MemberState::Suspended,
                         "a newcomer is suspended: its token was used twice"
@@ -512,11 +518,7 @@ impl Sponsoring {
                 _ if now.mono < *until => continue,
                 _ => {
                     reached!("a join was not witnessed in time");
-                    let why = if is_confirm_due(replica, join) {
-                        "waiting for a person to confirm this machine: lab node confirm"
-                    } else {
-                        "the node that must witness this join cannot be reached"
-                    };
+                    let why = "who must witness this join cannot be reached";
                     out.extend(refuse(*node, 503, why, false));
                 }
             }
@@ -533,17 +535,6 @@ impl Sponsoring {
     pub(crate) fn lost(&mut self, node: &NodeId) {
         self.waiting.remove(node);
     }
-}
-
-fn is_confirm_due(replica: &Replica, join: &StatementId) -> bool {
-    let roster = &replica.log.authority_as_resolved().roster;
-    let invite = replica.log.statement(join).and_then(|s| match s.body {
-        Body::Join(join) => Some(join.invite),
-        _ => None,
-    });
-    invite
-        .and_then(|id| roster.invites.get(&id))
-        .is_some_and(|i| i.invite.confirm)
 }
 
 /// Why a join cannot count, for the joiner to read; `None` if it may.
@@ -616,16 +607,19 @@ pub(crate) fn witness(
         return false;
     };
     let is_asked = may_witness(&state.invite, &registrars, &me);
-    let is_seen = roster
-        .members
-        .get(&join.author.node())
-        .is_some_and(|m| m.join == join.id && m.state == MemberState::Seen);
+    let is_open = roster.members.get(&join.author.node()).is_some_and(|m| {
+        m.join == join.id && matches!(m.state, MemberState::Seen | MemberState::Probation)
+    });
+    let is_unwitnessed = roster
+        .joins
+        .get(&join.id)
+        .is_some_and(|j| !j.is_witnessed());
     let is_free = state.used_by.len() < usize::from(state.invite.uses_max);
     let am_member = roster
         .members
         .get(&me)
         .is_some_and(|m| m.state == MemberState::Member);
-    if !(is_asked && is_seen && is_free && am_member)
+    if !(is_asked && is_open && is_unwitnessed && is_free && am_member)
         || (now.wall > state.invite.not_after && !mutant!("M11"))
         || state.is_revoked
     {
@@ -672,7 +666,7 @@ fn may_witness(invite: &Invite, registrars: &[NodeId], me: &NodeId) -> bool {
 pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) -> bool {
     let me = keys.node();
     let registrars = replica.log.root().registrars.clone();
-    let asked = replica.log.authority().roster.seen.clone();
+    let asked: Vec<StatementId> = replica.log.authority().roster.unwitnessed().collect();
     let mut has_witnessed = false;
     for id in asked {
         let Some(join) = replica.log.statement(&id) else {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lab_crdt_log::{Body, Log, Register, Rights, WitnessRule, token_id};
+use lab_crdt_log::{Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
-    CandidateView, ChangeView, FieldView, InviteView, MemberView, OperatorView, PeerView,
-    ReplicaView, ReportView, Role,
+    CandidateView, ChangeView, FieldView, InviteView, JoinView, MemberState, MemberView,
+    OperatorView, PeerView, ReplicaView, ReportView, Role,
 };
 use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
@@ -48,16 +48,19 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
                 .with_help("start the machines that may have them; lab history names forked keys"),
         );
     }
+    if mask.roster {
+        issues.extend(double_uses(&mut replica.log));
+    }
     let history = history(&mut replica.log, mask.history_count);
     let (members, operators, invites) = if mask.roster {
         roster(&mut replica.log, now)
     } else {
         Default::default()
     };
-    let bindings = if mask.roster {
-        bindings(&mut replica.log)
+    let (bindings, joins) = if mask.roster {
+        (bindings(&mut replica.log), joins(&mut replica.log))
     } else {
-        BTreeMap::new()
+        Default::default()
     };
     let fields = if mask.fields {
         fields(replica)
@@ -91,6 +94,7 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         refused: replica.refused.iter().cloned().collect(),
         issues,
         bindings,
+        joins,
     }
 }
 
@@ -169,10 +173,7 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         .iter()
         .map(|(id, state)| InviteView {
             id: *id,
-            token: token_id(&state.invite.token_key)
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
+            token: hex(&token_id(&state.invite.token_key)),
             author: state.author,
             role: state.invite.role,
             name: state.invite.name.clone(),
@@ -193,6 +194,51 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         })
         .collect();
     (members, operators, invites)
+}
+
+/// Tokens that let in more than they may, as long as nobody has said whose machine is whose.
+fn double_uses(log: &mut Log) -> Vec<Issue> {
+    let roster = &log.authority().roster;
+    let tell = |state: &InviteState| {
+        let users: Vec<_> = state
+            .used_by
+            .iter()
+            .filter_map(|node| roster.members.get(node))
+            .collect();
+        if !users.iter().any(|m| m.state == MemberState::Suspended) {
+            return None;
+        }
+        let names: Vec<_> = users.iter().map(|m| m.name.as_str()).collect();
+        let token = hex(&token_id(&state.invite.token_key));
+        let what = format!(
+            "it was used by {}, which is more than it may: who is not confirmed is suspended",
+            names.join(", ")
+        );
+        let help = format!("say which machine is yours: lab token resolve {token}");
+        Some(Issue::error("M043", format!("token {token}"), what).with_help(help))
+    };
+    roster.invites.values().filter_map(tell).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn joins(log: &mut Log) -> Vec<JoinView> {
+    log.authority();
+    let roster = &log.authority_as_resolved().roster;
+    let open = roster.members.values().filter_map(|m| {
+        let join = roster.joins.get(&m.join)?;
+        Some(JoinView {
+            node: m.node,
+            invite: log.invite_of(&m.join)?,
+            hardware: join.hardware.clone(),
+            witnesses: join.witnesses.iter().map(|(n, at)| (*n, *at)).collect(),
+            needed: join.needed as u32,
+            is_confirm_due: join.is_confirm_due,
+        })
+    });
+    open.collect()
 }
 
 fn bindings(log: &mut Log) -> BTreeMap<StatementId, Binding> {

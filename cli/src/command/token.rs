@@ -65,7 +65,7 @@ async fn resolve(context: Context<'_>, args: &TokenResolveArgs) -> Result<Exit, 
         invite.token
     ));
     for member in &joined {
-        let key_words = words::words(&member.node.0, 6).join(" ");
+        let key_words = words::of_node(&member.node);
         ui.insist(&format!("  {}  {key_words}", member.name));
     }
     let mut kept = args.keep.clone();
@@ -186,7 +186,7 @@ async fn create(context: Context<'_>, args: TokenCreateArgs) -> Result<Exit, Com
         is_strict: args.witness != "any",
         labels,
         binding,
-        mesh_words: words::words(&picture.view.mesh.0, 6).join(" "),
+        mesh_words: words::of_mesh(&picture.view.mesh),
     };
     context.ui.say(&report.advice(&args));
     Ok(context.finish(&report, picture.envelope(None), Exit::Done))
@@ -291,7 +291,7 @@ fn declared_mac(picture: &Picture, name: Option<&str>) -> Result<Mac, CommandErr
     let mac = node::find(picture, name)?.declared.get("mac");
     mac.and_then(|text| text.parse().ok()).ok_or_else(|| {
         let message = format!("{name} is declared without a MAC address");
-        CommandError::new(Exit::NoMatch, "M036", message).hint("lab token create NAME --mac MAC")
+        CommandError::new(Exit::NoMatch, "M038", message).hint("lab token create NAME --mac MAC")
     })
 }
 
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(declared_mac(&picture, Some("new2")).unwrap(), mac);
         assert_eq!(
             declared_mac(&picture, Some("new1")).unwrap_err().code,
-            "M036"
+            "M038"
         );
         assert_eq!(
             declared_mac(&picture, Some("zz")).unwrap_err().exit,

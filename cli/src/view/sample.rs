@@ -56,6 +56,7 @@ pub(crate) fn fleet() -> Sample {
         refused: vec![],
         issues: vec![],
         bindings: BTreeMap::new(),
+        joins: vec![],
     };
     Sample { view }
 }

@@ -968,6 +968,11 @@ impl Log {
         }
     }
 
+    /// The token that a join used.
+    pub fn invite_of(&self, join: &StatementId) -> Option<StatementId> {
+        self.state.join_invite(join)
+    }
+
     /// How many joins with a token `author` has witnessed.
     pub fn witness_count(&self, invite: &StatementId, author: &AuthorId) -> usize {
         let of_token = |s: &&Statement| match &s.body {

@@ -141,6 +141,8 @@ mutants! {
     "M63" ACKNOWLEDGED, restart_alone,
         "A start leaves out one of the edits on its disk.",
         also VIEWS, "the disk held it when the machine started";
+    "M70" CONVERGENCE, unconfirmed,
+        "A machine on probation gets no link, and hears nothing.";
 }
 
 /// Seeded bugs of the resolution of authority. Not a plan finds them but the comparison of two judges on random
@@ -174,4 +176,5 @@ pub const RESOLVER: &[(&str, &str)] = &[
     ),
     ("R15", "One registrar is a quorum."),
     ("R16", "A token for one machine lets in any other."),
+    ("R17", "A machine on probation vouches for others."),
 ];

@@ -92,6 +92,7 @@ fn empty_view(mesh: MeshId, me: NodeId) -> ReplicaView {
         refused: vec![],
         issues: vec![],
         bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 

@@ -185,6 +185,7 @@ impl History {
         out.add("laptops that may write", laptops.count());
         for (name, state) in [
             ("members seen", MemberState::Seen),
+            ("members on probation", MemberState::Probation),
             ("members", MemberState::Member),
             ("members suspended", MemberState::Suspended),
             ("members revoked", MemberState::Revoked),
@@ -245,6 +246,7 @@ mod tests {
         at_least("grants ended", 5);
         at_least("laptops that may write", 2);
         at_least("members", 100);
+        at_least("members on probation", 1);
         at_least("members suspended", 1);
         at_least("members revoked", 5);
         at_least("tokens that count", 50);
