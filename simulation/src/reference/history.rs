@@ -114,7 +114,7 @@ fn ascending(numbers: &[u8]) -> Vec<AuthorId> {
 /// What a machine is made of. One of three has no serial number that it can read.
 fn hardware(number: u8) -> Hardware {
     let macs = [0, 1].map(|n| Mac([2, 0, 0, 0, n, number]));
-    let serial = (number % 3 > 0).then(|| format!("SN-{number}"));
+    let serial = (!number.is_multiple_of(3)).then(|| format!("SN-{number}"));
     Hardware::new(macs, serial)
 }
 
