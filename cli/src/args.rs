@@ -165,6 +165,15 @@ Examples:
   lab history -n 5
   lab history nuc1                changes that touch a name, path or label")]
     History(HistoryArgs),
+    /// Show what machines recorded of what happened, and verify it
+    #[command(after_help = "\
+Examples:
+  lab audit --since 2h                 what is kept here
+  lab audit --node nuc1 --what change  changes that were handed in on nuc1
+  lab audit -o ndjson > audit.ndjson   an export
+  lab audit verify                     are the chains that are kept here whole?
+  lab audit verify -f audit.ndjson     is this export?")]
+    Audit(AuditArgs),
     /// Take a change back: write again what stood before it
     #[command(after_help = "\
 Examples:
@@ -407,6 +416,14 @@ Examples:
     Add(OperatorAddArgs),
     /// Take an operator's rights away (the same as `lab revoke`)
     Rm(OperatorRmArgs),
+    /// Decide over changes that came only after their lease or grant had ended
+    #[command(after_help = "\
+Examples:
+  lab operator seal lap --dry-run       what came late
+  lab operator seal lap                 all of it counts
+  lab operator seal lap --until 3f2a…   only what was said up to this change
+  lab operator seal lap --none          nothing of it counts")]
+    Seal(OperatorSealArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -578,6 +595,22 @@ pub(crate) struct OperatorRmArgs {
     pub(crate) operator: String,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct OperatorSealArgs {
+    /// Its name or key
+    #[arg(value_name = "OPERATOR")]
+    pub(crate) operator: String,
+    /// The last change that counts; without it, all of them do
+    #[arg(long, value_name = "CHANGE", conflicts_with = "none")]
+    pub(crate) until: Option<String>,
+    /// None of them counts
+    #[arg(long)]
+    pub(crate) none: bool,
+    /// Only show what came late
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum LabelVerb {
     /// List labels in use and what hangs on them
@@ -704,6 +737,41 @@ pub(crate) struct HistoryArgs {
     /// How many
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
     pub(crate) count: u32,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<AuditVerb>,
+    /// Only records of this machine
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only what a key, person or user had to do with
+    #[arg(long, value_name = "KEY|NAME|UID")]
+    pub(crate) who: Option<String>,
+    /// Only one kind: change, refused, member, config, alarm, …
+    #[arg(long, value_name = "KIND")]
+    pub(crate) what: Option<String>,
+    /// Only from then on, by the clock of each machine
+    #[arg(long, value_name = "2h|TIME")]
+    pub(crate) since: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AuditVerb {
+    /// Verify that records are whole chains; exit 1 if not
+    Verify(AuditVerifyArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditVerifyArgs {
+    /// Only the chain of this machine
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// An export (`lab audit -o ndjson`) instead of what is kept here; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod apply;
+mod audit;
 mod completion;
 mod demo;
 mod doctor;
@@ -16,6 +17,7 @@ mod operator;
 mod plan;
 mod revoke;
 mod root;
+mod seal;
 mod status;
 mod target;
 mod token;
@@ -94,6 +96,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
+        Verb::Audit(args) => audit::run(context, args).await,
         Verb::Undo(args) => undo::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
         Verb::Revoke(args) => {

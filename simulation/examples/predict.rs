@@ -229,7 +229,13 @@ fn edit(world: &mut World, origin: usize, round: usize) -> Edited {
     pass(world, costs::ASK_US);
     world.take_notes();
     let statements = vec![bytes];
-    let command = world.send_command(origin, Command::Submit { statements });
+    let command = world.send_command(
+        origin,
+        Command::Submit {
+            caller: lab_crdt_model::Caller::Local { uid: 0 },
+            statements,
+        },
+    );
     let mut told: BTreeMap<usize, Mono> = BTreeMap::new();
     let mut acked = None;
     world.run_until(30_000, |w| {

@@ -20,6 +20,7 @@ mod fake;
 mod a_refused_change_is_never_half_there;
 mod acknowledged_changes_survive;
 mod an_edit_costs_at_most_so_many_messages;
+mod audit_chains_are_whole;
 mod corruption_is_never_silent;
 mod dead_nodes_are_noticed;
 mod effective_config_matches_the_reference;
@@ -41,6 +42,7 @@ mod synced_means_equal;
 mod tokens_admit_once;
 mod unknown_kinds_survive;
 mod views_never_go_back;
+mod what_comes_late_waits;
 
 use lab_crdt_model::Mono;
 use lab_crdt_model::id::base32;
@@ -156,6 +158,8 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         )),
         Box::new(reconnecting_costs_what_changed::ReconnectCost::new(limits)),
         Box::new(no_livelock::Livelock::new(limits)),
+        Box::new(what_comes_late_waits::Latecomers::default()),
+        Box::new(audit_chains_are_whole::AuditChains::default()),
     ]
 }
 

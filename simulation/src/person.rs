@@ -87,6 +87,7 @@ impl Person {
             Reply::Prepared(prepared) => {
                 let statements = self.sign(&prepared, world.wall(node), body);
                 let command = Command::Submit {
+                    caller: lab_crdt_model::Caller::Local { uid: 0 },
                     statements: statements.clone(),
                 };
                 (world.ask(node, command), statements)

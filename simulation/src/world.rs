@@ -293,7 +293,7 @@ impl World {
         let id = CommandId(self.command_id);
         self.record(node, kind::COMMAND, 0, id.0, 0);
         let is_submit = matches!(command, Command::Submit { .. });
-        if let Command::Submit { statements } = &command
+        if let Command::Submit { statements, .. } = &command
             && self.options.is_noted
         {
             let statements = statements.clone();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_agent_core::{Reply, ViewMask};
-use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
+use lab_crdt_log::{Alarm, AuditRecord, Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::report::Section;
 use lab_crdt_model::view::{Liveness, MemberState, ReplicaView, Role};
 use lab_crdt_model::{StatementId, Value, Wall};
@@ -423,6 +423,28 @@ fn a_rooted_node_speaks_for_nobody_else() {
     for node in honest(&w) {
         let seq = forge::newest_seq(&reports, &w.id(node), Section::Beacon);
         assert!(seq < 1_000_000, "a forged beacon of {node} counts");
+    }
+}
+
+#[test]
+fn a_machine_that_rewinds_its_audit_chain_is_noticed_by_all_and_nobody_else_is_blamed() {
+    let mut w = story(18, &mut Rooted::default(), &[0, 1, 2, 3], nothing);
+    let rooted = w.id(THEIRS);
+    for node in honest(&w) {
+        let issues = view(&mut w, node).issues;
+        let of: Vec<_> = issues.iter().filter(|i| i.code == "M043").collect();
+        let blamed: Vec<_> = of.iter().map(|i| i.subject.as_str()).collect();
+        assert_eq!(blamed, [rooted.to_string()], "node {node}");
+        let records = w.audit_records(node).expect("it runs");
+        let is_recorded = records.iter().any(|bytes| {
+            let body = AuditRecord::open(&w.mesh(), bytes)
+                .ok()
+                .and_then(|r| r.body());
+            body.is_some_and(|body| {
+                matches!(body.act, lab_crdt_log::Act::Alarm(Alarm::WentBack { node, .. }) if node == rooted)
+            })
+        });
+        assert!(is_recorded, "node {node}");
     }
 }
 

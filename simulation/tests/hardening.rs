@@ -224,7 +224,13 @@ fn a_stamp_from_the_far_future_ends_nobody_elses_grant() {
         }),
     };
     let statements = vec![seal(&tail.mesh, &liar.key, &draft).unwrap()];
-    let reply = w.ask(0, Command::Submit { statements });
+    let reply = w.ask(
+        0,
+        Command::Submit {
+            caller: lab_crdt_model::Caller::Local { uid: 0 },
+            statements,
+        },
+    );
     assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
 
     let reply = carol.set(&mut w, 0, "on/all/params/y", Value::Int(2));

@@ -1,5 +1,6 @@
 //! Whole meshes on the loopback network: what people do, with the program they use.
 
+mod audit;
 mod crash;
 mod fleet;
 mod guide;

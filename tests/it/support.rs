@@ -45,6 +45,8 @@ pub(crate) struct Seat {
     pub(crate) netns: Option<String>,
     /// Whether it looks for members on its local network.
     pub(crate) is_lan: bool,
+    /// How far its wall clock is off, for example `-10m`.
+    pub(crate) clock: Option<&'static str>,
 }
 
 impl Seat {
@@ -61,7 +63,23 @@ impl Seat {
             bind: SocketAddr::from((ip, port)),
             netns: None,
             is_lan: false,
+            clock: None,
         }
+    }
+
+    /// Lets a command run under the clock of this place.
+    fn set_clock(&self, command: &mut Command) {
+        let Some(off) = self.clock else { return };
+        let library = format!(
+            "/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1",
+            std::env::consts::ARCH
+        );
+        assert!(Path::new(&library).exists(), "install faketime");
+        command
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME", off)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1");
     }
 }
 
@@ -225,6 +243,7 @@ impl TestLab {
         );
         init.args(["--node", name, "--data"]).arg(&agent.data);
         init.arg("--words-file").arg(self.path("root.words"));
+        agent.seat.set_clock(&mut init);
         run(init).ok();
         self.agents.push(agent);
         self.start(self.agents.len() - 1);
@@ -282,6 +301,7 @@ impl TestLab {
         if !agent.seat.is_lan {
             join.arg("--no-lan");
         }
+        agent.seat.set_clock(&mut join);
         run(join)
     }
 
@@ -311,6 +331,7 @@ impl TestLab {
     /// The command that runs an agent in the foreground.
     pub(crate) fn agent_command(&self, agent: &Agent) -> Command {
         let mut command = self.command(agent.seat.netns.as_deref(), &["agent", "run"]);
+        agent.seat.set_clock(&mut command);
         command
             .arg("--data")
             .arg(&agent.data)
@@ -410,6 +431,7 @@ impl TestLab {
     pub(crate) fn cli(&self, at: usize, args: &[&str]) -> Ran {
         let mut command = self.command(None, args);
         command.env("LAB_DATA", &self.agents[at].data);
+        self.agents[at].seat.set_clock(&mut command);
         run(command)
     }
 
@@ -419,6 +441,7 @@ impl TestLab {
         command
             .env("LAB_DATA", &self.agents[at].data)
             .env("LAB_KEY", key);
+        self.agents[at].seat.set_clock(&mut command);
         run(command)
     }
 

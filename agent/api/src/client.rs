@@ -14,6 +14,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::audit::AuditDecoder;
 use crate::error::ClientError;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::ViewDecoder;
@@ -208,6 +209,23 @@ impl Client {
             );
             Err(ClientError::Protocol { why })
         }
+    }
+
+    /// Fetches the audit records that are kept here: of one node, or of all. Nothing of them was verified.
+    pub async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, ClientError> {
+        let request = pb::AuditRequest {
+            node: node.map(|node| bytes32(&node.0)).unwrap_or_default(),
+        };
+        let reply = self.agent.clone().audit(limited(request)).await;
+        let mut chunks = reply.map_err(|e| self.failed(&e))?.into_inner();
+        let mut decoder = AuditDecoder::default();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|e| self.failed(&e))?;
+            decoder.push(&chunk.bytes);
+        }
+        decoder.finish().ok_or_else(|| ClientError::Protocol {
+            why: "the audit records are cut off or of a later version".to_owned(),
+        })
     }
 
     /// Watches for changes. The first notice of each kind comes at once, so that what is fetched after it misses

@@ -11,6 +11,7 @@
 //! The socket cannot create intent: a change is a statement that was signed on the caller's side, so that a
 //! stolen socket reads, and forges nothing.
 
+mod audit;
 mod client;
 mod error;
 mod server;

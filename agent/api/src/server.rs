@@ -6,10 +6,12 @@ use std::pin::Pin;
 use bytes::Bytes;
 use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Request, Response, Status};
 
+use crate::audit::audit_chunks;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::encode_view;
 use crate::wire::pb::agent_server::{Agent, AgentServer};
@@ -64,8 +66,14 @@ pub trait Handler: Send + Sync + 'static {
     /// at most `STATEMENT_BYTES_MAX` bytes, which was checked.
     fn submit(
         &self,
+        caller: Caller,
         statements: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<StatementId>, Refusal>> + Send;
+    /// Audit records that are kept here: of one node, or of all.
+    fn audit(
+        &self,
+        node: Option<NodeId>,
+    ) -> impl Future<Output = Result<Vec<Bytes>, Refusal>> + Send;
     /// Says when something changes.
     fn watch(&self) -> impl Future<Output = Result<Notices, Refusal>> + Send;
     /// Behaves as if these peers could not be reached.
@@ -90,6 +98,14 @@ fn chunks(view: &ReplicaView) -> Result<Response<Chunks>, Status> {
     Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
 }
 
+/// The user on the other end of the socket, as the kernel says.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let info = request.extensions().get::<UdsConnectInfo>();
+    let peer = info.and_then(|info| info.peer_cred);
+    peer.map(|peer| Caller::Local { uid: peer.uid() })
+        .ok_or_else(|| Status::permission_denied("the other end of the socket is not known"))
+}
+
 struct Adapter<H> {
     handler: H,
 }
@@ -98,6 +114,7 @@ struct Adapter<H> {
 impl<H: Handler> Agent for Adapter<H> {
     type ViewStream = Chunks;
     type SupposeStream = Chunks;
+    type AuditStream = Chunks;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::Notice, Status>> + Send>>;
 
     async fn info(
@@ -185,6 +202,7 @@ impl<H: Handler> Agent for Adapter<H> {
         &self,
         request: Request<pb::SubmitRequest>,
     ) -> Result<Response<pb::SubmitReply>, Status> {
+        let caller = caller(&request)?;
         let statements = request.into_inner().statements;
         if statements.is_empty() || statements.len() > SUBMIT_COUNT_MAX {
             let why = format!("a submission has 1 to {SUBMIT_COUNT_MAX} statements");
@@ -200,10 +218,23 @@ impl<H: Handler> Agent for Adapter<H> {
             );
             return Err(Status::invalid_argument(why));
         }
-        let ids = self.handler.submit(statements).await?;
+        let ids = self.handler.submit(caller, statements).await?;
         Ok(Response::new(pb::SubmitReply {
             ids: ids.iter().map(|id| bytes32(&id.0)).collect(),
         }))
+    }
+
+    async fn audit(
+        &self,
+        request: Request<pb::AuditRequest>,
+    ) -> Result<Response<Self::AuditStream>, Status> {
+        let node = match &request.into_inner().node[..] {
+            [] => None,
+            id => Some(NodeId(id32("node", id)?)),
+        };
+        let records = self.handler.audit(node).await?;
+        let chunks = audit_chunks(records).map(|bytes| Ok(pb::Chunk { bytes }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 
     async fn watch(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Caller, Hlc, MeshId, NodeId, StatementId, Wall};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
@@ -24,6 +24,7 @@ use crate::*;
 struct Fake {
     refusal: Option<Refusal>,
     submitted: Arc<Mutex<Vec<Bytes>>>,
+    caller: Arc<Mutex<Option<Caller>>>,
     blocked: Arc<Mutex<Vec<NodeId>>>,
     is_deaf: bool,
 }
@@ -67,12 +68,22 @@ impl Handler for Fake {
         self.answer(root())
     }
 
-    async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
+    async fn submit(
+        &self,
+        caller: Caller,
+        statements: Vec<Bytes>,
+    ) -> Result<Vec<StatementId>, Refusal> {
         let ids = (0..statements.len())
             .map(|i| StatementId([i as u8; 32]))
             .collect();
         self.submitted.lock().unwrap().extend(statements);
+        *self.caller.lock().unwrap() = Some(caller);
         self.answer(ids)
+    }
+
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        let count = if node.is_some() { 3 } else { 5_000 };
+        self.answer((0..count).map(|n| vec![n as u8; 700].into()).collect())
     }
 
     async fn watch(&self) -> Result<Notices, Refusal> {
@@ -244,6 +255,11 @@ async fn every_answer_arrives_as_it_was_given() {
     let ids = client.submit(statements.clone()).await.unwrap();
     assert_eq!(ids, [StatementId([0; 32]), StatementId([1; 32])]);
     assert_eq!(*fake.submitted.lock().unwrap(), statements);
+    assert_eq!(client.audit(None).await.unwrap().len(), 5_000);
+    let of_one = client.audit(Some(NodeId([1; 32]))).await.unwrap();
+    assert_eq!(of_one[2], vec![2; 700]);
+    let caller = *fake.caller.lock().unwrap();
+    assert!(matches!(caller, Some(Caller::Local { .. })));
     client.block(&[NodeId([4; 32])]).await.unwrap();
     assert_eq!(*fake.blocked.lock().unwrap(), [NodeId([4; 32])]);
 }

@@ -1,7 +1,7 @@
 //! A replica's view as a stream of chunks.
 //!
 //! ```text
-//! chunk*       joined:  version u8 = 1 | postcard of ReplicaView | postcard of MoreView
+//! chunk*       joined:  version u8 = 2 | postcard of ReplicaView | postcard of MoreView
 //! ```
 //!
 //! An earlier agent says nothing after the first part.
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lab_crdt_model::view::{MoreView, ReplicaView};
 
 /// Version of the encoding; the first byte of the stream.
-pub const VIEW_VERSION: u8 = 1;
+pub const VIEW_VERSION: u8 = 2;
 /// Longest chunk, bytes.
 pub const VIEW_CHUNK_BYTES: usize = 1 << 20;
 /// Longest view, bytes: 10,000 nodes with 100 fields each of 300 bytes. A longer one is refused on both sides.
@@ -210,7 +210,10 @@ mod tests {
             decode(&[whole.clone(), Bytes::from_static(b"x")]),
             Err(ViewDecodeError::Damaged)
         );
-        let newer = [&[2], &whole[1..]].concat();
-        assert_eq!(decode(&[newer.into()]), Err(ViewDecodeError::Version(2)));
+        let newer = [&[VIEW_VERSION + 1], &whole[1..]].concat();
+        assert_eq!(
+            decode(&[newer.into()]),
+            Err(ViewDecodeError::Version(VIEW_VERSION + 1))
+        );
     }
 }

@@ -84,6 +84,7 @@ fn form(count: usize) -> Fleet {
             addresses: vec![([10, 0, (n >> 8) as u8, n as u8], 4000).into()],
             link_count: 5,
             version: "0.1.0".into(),
+            audit: lab_crdt_model::report::AuditHead::default(),
         };
         let key = SigningKey::from_bytes(&secret(n));
         let bodies = [
@@ -247,6 +248,7 @@ fn main() {
         let clock = Instant::now();
         for (n, agent) in agents.iter_mut().enumerate() {
             let command = Command::Submit {
+                caller: lab_crdt_model::Caller::Local { uid: 0 },
                 statements: vec![statement.clone()],
             };
             let id = CommandId(n as u64);

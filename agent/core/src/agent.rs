@@ -1,6 +1,7 @@
 //! The agent: routes inputs to its parts and owns the outbox. Decides nothing that a part could decide.
 
 mod asked;
+mod auditing;
 mod fetching;
 mod figures;
 mod joining;
@@ -14,13 +15,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lab_crdt_log::{Authority, Outcome, SignedRoot, step_key, sync};
+use lab_crdt_log::{Act, Alarm, Authority, Outcome, SignedRoot, step_key, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
-use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
-use lab_crdt_model::view::PeerView;
+use lab_crdt_model::view::{MemberState, PeerView};
 use lab_crdt_model::{
-    Hardware, Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes,
+    Caller, Hardware, Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes,
 };
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
@@ -29,12 +30,14 @@ use rand_core::{Rng, SeedableRng};
 use crate::boot::{Boot, BootError, Config, META_ROOT, META_SEQ, META_SPONSORS, NodeKeys};
 use crate::command::{Command, CommandId, Prepared, Reply, ViewMask};
 use crate::converge::Converge;
+use crate::held::Held;
 use crate::input::{EffectResult, Input, LinkState};
 use crate::join::{Joiner, JoinerWish, Sponsoring, Word, witness_asked};
 use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
-use crate::replica::{Replica, Taken, put, register_key};
+use crate::replica::{Replica, WentBack, put, register_key};
 use crate::report::Reporter;
+use crate::vouching::Vouching;
 
 use fetching::Fetch;
 use mending::Loss;
@@ -117,6 +120,7 @@ struct Member {
     reporter: Reporter,
     converge: Converge,
     sponsoring: Sponsoring,
+    vouching: Vouching,
     /// Whom a newcomer may talk to until it can tell members by itself.
     sponsors: BTreeMap<NodeId, Vec<SocketAddr>>,
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -147,7 +151,16 @@ struct Member {
     submitting: bool,
     queued: VecDeque<(CommandId, Command)>,
     fork_count: usize,
+    /// Audit chains of others.
+    held: Held,
+    /// This node has the label that makes it hold them.
+    is_audit_node: bool,
+    /// Members that are suspended or revoked, and the authority that says so.
+    out: Option<(Arc<Authority>, OutOfMesh)>,
 }
+
+/// Members that are suspended or revoked.
+type OutOfMesh = Arc<BTreeMap<NodeId, MemberState>>;
 
 /// Writes under way, and what may happen only after them.
 #[derive(Default)]
@@ -184,8 +197,13 @@ enum After {
     Output(Output),
     Submit {
         id: CommandId,
+        caller: Caller,
+        /// Of the audit chain, with the record of it.
+        head: AuditHead,
         statements: Vec<Bytes>,
     },
+    /// The audit chain is durable up to here.
+    Audited(AuditHead),
     Reserved,
     Files(Effect),
 }
@@ -277,7 +295,10 @@ impl Agent {
         let own = tables.remove(&Table::Meta).unwrap_or_default();
         let meta: BTreeMap<_, _> = of_all.into_iter().flatten().cloned().chain(own).collect();
         let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
+        let audit = tables.remove(&Table::Audit).unwrap_or_default();
         let mut member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
+        member.restore_audit(&self.keys.node(), audit, self.now);
+        member.note_start(&self.config.version, self.now);
         member.look_for_losses(&self.keys.node());
         self.stage = Stage::Member(Box::new(member));
         Ok(())
@@ -340,6 +361,7 @@ impl Agent {
             reporter,
             converge,
             sponsoring: Sponsoring::default(),
+            vouching: Vouching::default(),
             sponsors,
             known_addresses,
             admitted: Arc::default(),
@@ -360,6 +382,9 @@ impl Agent {
             submitting: false,
             queued: VecDeque::new(),
             fork_count: 0,
+            held: Held::default(),
+            is_audit_node: false,
+            out: None,
         })
     }
 
@@ -406,6 +431,17 @@ impl Agent {
                 lane: _,
                 bytes,
             } => self.join_frame(from, &bytes),
+            Input::Frame {
+                from,
+                channel: Channel::Audit,
+                lane: _,
+                bytes,
+            } => self.audit_frame(from, &bytes),
+            Input::Link {
+                peer,
+                channel: Channel::Audit,
+                state,
+            } => self.audit_link(peer, &state),
             Input::Link {
                 peer,
                 channel: Channel::Mesh,
@@ -471,6 +507,9 @@ impl Agent {
                 }
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
+                offer(m.vouch_at(), "vouch");
+                offer(m.replica.audit.deadline(), "record what was left out");
+                offer(m.held.deadline(), "ask for audit records");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");
@@ -502,6 +541,7 @@ impl Agent {
         };
         let mut view = present::view(&mut member.replica, mask, facts);
         view.issues.extend(member.loss_issue(&self.keys.node()));
+        view.issues.extend(member.audit_issues(self.now));
         view.issues.extend(self.stores.issue());
         Some(view)
     }
@@ -525,6 +565,7 @@ impl Agent {
                 let Stage::Member(m) = &mut self.stage else {
                     return;
                 };
+                let files = auditing::files_of(outcomes);
                 let jitter = self.rng.next_u64() % (self.config.converge_ms / 4 + 1);
                 m.converge.next_at = self.now.mono.plus_ms(self.config.converge_ms + jitter);
                 if let Some(applied) =
@@ -532,6 +573,13 @@ impl Agent {
                         .finish(outcomes, &mut m.reporter.status, self.now.wall)
                 {
                     m.replica.batch.extend(applied.batch);
+                    m.replica.audit.note_config(
+                        applied.hash,
+                        applied.changed_count,
+                        applied.failed_count,
+                        files,
+                        self.now,
+                    );
                     if applied.changed_count > 0 || applied.failed_count > 0 {
                         self.outbox.push_back(Output::Tell(Event::ConfigApplied {
                             hash: applied.hash,
@@ -607,6 +655,11 @@ impl Member {
         self.admit_former(&authority, &mut admit);
         self.gate_of = Some((authority, over));
         admit
+    }
+
+    /// When this node has something to say of a grant that has ended. Who lost records does not know what it had heard.
+    fn vouch_at(&self) -> Option<Mono> {
+        self.vouching.deadline().filter(|_| self.loss.is_none())
     }
 
     /// How many members there are, with this node.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lab_crdt_log::{
-    Body, Draft, Invite, Join, SignedRoot, Statement, TokenKeys, Witness, WitnessRule, open, seal,
-    token_id,
+    Act, Body, Draft, Invite, Join, SignedRoot, Statement, TokenKeys, Witness, WitnessRule, open,
+    seal, token_id,
 };
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{MemberState, Role};
@@ -355,6 +355,8 @@ pub(crate) struct Word {
     pub(crate) frame: Bytes,
     /// The conversation is over: the link is closed after a while by the joiner.
     pub(crate) is_after_store: bool,
+    /// It is a refusal: its code and words.
+    pub(crate) refused: Option<(u16, String)>,
 }
 
 fn word(to: NodeId, frame: &JoinFrame, is_after_store: bool) -> Vec<Word> {
@@ -364,13 +366,18 @@ fn word(to: NodeId, frame: &JoinFrame, is_after_store: bool) -> Vec<Word> {
             to,
             frame,
             is_after_store,
+            refused: None,
         })
         .into_iter()
         .collect()
 }
 
 fn refuse(to: NodeId, code: u16, why: &str, is_final: bool) -> Vec<Word> {
-    word(to, &JoinFrame::Reply(refusal(code, why, is_final)), false)
+    let mut words = word(to, &JoinFrame::Reply(refusal(code, why, is_final)), false);
+    for word in &mut words {
+        word.refused = Some((code, why.to_owned()));
+    }
+    words
 }
 
 impl Sponsoring {
@@ -649,7 +656,18 @@ pub(crate) fn witness(
         }),
     };
     match seal(&replica.log.mesh(), &keys.signing, &draft) {
-        Ok(bytes) => replica.take_statement(&bytes, None, now).is_ok(),
+        Ok(bytes) => {
+            let is_taken = replica.take_statement(&bytes, None, now).is_ok();
+            if is_taken {
+                let act = Act::Witnessed {
+                    node: join.author.node(),
+                    join: join.id,
+                    invite: body.invite,
+                };
+                replica.audit.note(None, act, now);
+            }
+            is_taken
+        }
         Err(_) => false,
     }
 }

@@ -26,10 +26,12 @@
 
 mod agent;
 mod ages;
+mod audit;
 mod boot;
 mod command;
 mod converge;
 mod figures;
+mod held;
 mod input;
 mod join;
 mod output;
@@ -37,6 +39,7 @@ mod present;
 mod replica;
 mod report;
 mod resolve;
+mod vouching;
 
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};

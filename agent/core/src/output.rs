@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::link::{Channel, Lane, Reason};
+use lab_crdt_model::report::AuditHead;
 use lab_crdt_model::store::Batch;
 use lab_crdt_model::{NodeId, StatementId};
 
@@ -185,6 +186,15 @@ pub enum Event {
         changed_count: u32,
         /// Resources that failed.
         failed_count: u32,
+    },
+    /// The audit chain of a node does not hold what the node had told of it.
+    AuditWentBack {
+        /// Whose.
+        node: NodeId,
+        /// The head that it had told.
+        told: AuditHead,
+        /// The head that it tells now.
+        tells: AuditHead,
     },
     /// The store refused a write; it will be written again.
     StoreFailed {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lab_crdt_log::{Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
+use lab_crdt_log::{Authority, Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
-    CandidateView, ChangeView, FieldView, InviteView, JoinView, MemberState, MemberView,
-    OperatorView, PeerView, ReplicaView, ReportView, Role,
+    CandidateView, ChangeView, FieldView, InviteView, JoinView, LateView, MemberState, MemberView,
+    OperatorView, PeerView, ProposalView, ReplicaView, ReportView, Role,
 };
 use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
@@ -16,6 +16,8 @@ use crate::replica::Replica;
 
 /// Statements that wait this long are told of, milliseconds: a pull has had its chance.
 const WAITING_MS: u64 = 60_000;
+/// Most changes that are named of those that wait for one grant to be sealed.
+const LATE_SHOWN_MAX: usize = 100;
 const ANCESTRY_STEPS_MAX: usize = 2_000;
 
 pub(crate) struct Facts<'a> {
@@ -50,6 +52,19 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     }
     if mask.roster {
         issues.extend(double_uses(&mut replica.log));
+    }
+    for (grant, late) in late(&mut replica.log) {
+        let grants = &replica.log.authority_as_resolved().grants;
+        let name = grants.get(&grant).map_or("?", |g| &g.name);
+        let what = format!(
+            "{} changes of {name} came after their lease or grant had ended, and do not count yet",
+            late.count
+        );
+        issues.push(
+            Issue::warning("M047", name.to_owned(), what).with_help(format!(
+                "an admin looks at them and decides: lab operator seal {name}"
+            )),
+        );
     }
     let history = history(&mut replica.log, mask.history_count);
     let (members, operators, invites) = if mask.roster {
@@ -117,9 +132,40 @@ fn fields(replica: &Replica) -> Vec<FieldView> {
         .collect()
 }
 
+/// What waits for an admin, by grant.
+fn late(log: &mut Log) -> BTreeMap<StatementId, LateView> {
+    let all = log.waiting_for_seal();
+    let grants = all.into_iter().filter_map(|(grant, mut changes)| {
+        let (last, in_time) = log.ends_of(&grant)?;
+        let count = changes.len() as u32;
+        changes.truncate(LATE_SHOWN_MAX);
+        let late = LateView {
+            count,
+            changes,
+            last,
+            in_time,
+        };
+        Some((grant, late))
+    });
+    grants.collect()
+}
+
+/// Who wants an admin out.
+fn proposals(authority: &Authority, admin: &AuthorId) -> Vec<ProposalView> {
+    let about = authority.proposals.iter().filter(|(_, p)| p.key == *admin);
+    about
+        .map(|(id, p)| ProposalView {
+            id: *id,
+            head: p.head,
+            signers: p.signers.iter().copied().collect(),
+        })
+        .collect()
+}
+
 fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<InviteView>) {
     let admins = log.root().admins.clone();
     let root = StatementId(log.mesh().0);
+    let mut late = late(log);
     let authority = log.authority();
     let mut members: Vec<_> = authority
         .roster
@@ -148,6 +194,8 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
             not_after: None,
             is_revoked: !authority.admins.contains(&admin.key),
             under: root,
+            proposals: proposals(authority, &admin.key),
+            late: None,
         })
         .collect();
     operators.extend(authority.grants.iter().map(|(under, grant)| {
@@ -165,6 +213,8 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
             not_after: grant.not_after,
             is_revoked: grant.is_revoked() || authority.revoked.contains(&grant.subject),
             under: *under,
+            proposals: Vec::new(),
+            late: late.remove(under),
         }
     }));
     let invites = authority
@@ -406,6 +456,17 @@ fn summary(body: &Body) -> String {
             }
             Err(error) => error.to_string(),
         },
+        Body::Vouch(v) => {
+            let what = match v.heads.as_slice() {
+                [] => "nothing".to_owned(),
+                heads => heads
+                    .iter()
+                    .map(|h| h.short())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            };
+            format!("heard {what} under grant {}", v.grant.short())
+        }
         Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),
     }
     .trim()

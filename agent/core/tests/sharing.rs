@@ -206,7 +206,13 @@ impl Fleet {
         };
         let statement = seal(&root.mesh(), key, &draft).expect("within limits");
         let statements = vec![statement];
-        self.ask(n, Command::Submit { statements });
+        self.ask(
+            n,
+            Command::Submit {
+                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                statements,
+            },
+        );
     }
 
     fn turn(&mut self) {
@@ -410,7 +416,13 @@ fn what_one_agent_has_worked_out_costs_the_others_nothing() {
     let mut misses = vec![memo.figures().misses];
     for n in 0..4 {
         let statements = vec![statement.clone()];
-        let reply = fleet.ask(n, Command::Submit { statements });
+        let reply = fleet.ask(
+            n,
+            Command::Submit {
+                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                statements,
+            },
+        );
         assert!(matches!(reply, Some(Reply::Submitted { .. })), "{reply:?}");
         misses.push(memo.figures().misses);
     }

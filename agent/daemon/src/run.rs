@@ -234,9 +234,10 @@ fn notice(event: &Event) -> Option<NoticeKind> {
         Event::PeerChanged { .. } | Event::PeersLearned { .. } | Event::ReplicasDiverged { .. } => {
             Some(NoticeKind::Peers)
         }
-        Event::JoinRefused { .. } | Event::StatementRefused { .. } | Event::StoreFailed { .. } => {
-            None
-        }
+        Event::JoinRefused { .. }
+        | Event::StatementRefused { .. }
+        | Event::AuditWentBack { .. }
+        | Event::StoreFailed { .. } => None,
     }
 }
 
@@ -293,6 +294,12 @@ fn log(event: &Event) {
                 tracing::debug!(config, "config stands as wanted");
             }
         }
+        Event::AuditWentBack { node, told, tells } => tracing::warn!(
+            peer = %node.short(),
+            told = told.seq,
+            tells = tells.seq,
+            "the audit chain of a node went back"
+        ),
         Event::StoreFailed { why } => tracing::warn!(why, "the store refused a write"),
     }
 }

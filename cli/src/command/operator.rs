@@ -6,7 +6,7 @@ use lab_crdt_model::{AuthorId, Wall, label};
 use serde_json::{Value as Json, json};
 
 use super::apply::duration;
-use super::{Context, revoke};
+use super::{Context, revoke, seal};
 use crate::args::{OperatorAddArgs, OperatorKeyArgs, OperatorVerb};
 use crate::entropy;
 use crate::error::{CommandError, Exit};
@@ -27,6 +27,7 @@ pub(super) async fn run(context: Context<'_>, verb: OperatorVerb) -> Result<Exit
         OperatorVerb::Key(args) => key(context, &args).await,
         OperatorVerb::Add(args) => add(context, args).await,
         OperatorVerb::Rm(args) => revoke::person(context, &args.operator).await,
+        OperatorVerb::Seal(args) => seal::run(context, &args).await,
     }
 }
 

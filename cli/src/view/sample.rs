@@ -47,6 +47,8 @@ pub(crate) fn fleet() -> Sample {
             not_after: None,
             is_revoked: false,
             under: StatementId([7; 32]),
+            proposals: vec![],
+            late: None,
         }],
         invites: vec![],
         fields: vec![],
@@ -183,6 +185,7 @@ fn report(name: &str, at: Wall) -> ReportView {
         addresses: vec!["10.0.0.1:7001".parse().unwrap()],
         link_count: 3,
         version: "0.1.0".into(),
+        audit: lab_crdt_model::report::AuditHead::default(),
     };
     let heard = Wall(at.0 - 5000);
     ReportView {

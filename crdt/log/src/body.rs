@@ -3,7 +3,7 @@
 //! A body is accepted only in its canonical encoding (decoding and encoding again gives the same bytes). Kinds
 //! that this program does not know are kept and relayed, inert.
 
-use lab_crdt_model::limit::{NAME_BYTES_MAX, OPS_MAX};
+use lab_crdt_model::limit::{FORK_BRANCHES_MAX, NAME_BYTES_MAX, OPS_MAX};
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{AuthorId, Binding, Hardware, Label, NodeId, Op, StatementId, Wall, label};
 use serde::de::DeserializeOwned;
@@ -40,6 +40,8 @@ impl Kind {
     pub const CO_SIGN: Self = Self(11);
     /// A root record after the founding one.
     pub const ROOT: Self = Self(12);
+    /// A node says what it had of a key when its grant ended.
+    pub const VOUCH: Self = Self(13);
     /// A join token for one machine.
     pub const INVITE_BOUND: Self = Self(15);
     /// A new node's first word, with what it is made of.
@@ -47,7 +49,7 @@ impl Kind {
 
     /// Whether this program gives it a meaning.
     pub const fn is_known(self) -> bool {
-        matches!(self.0, 1..=12 | 15 | 16)
+        matches!(self.0, 1..=13 | 15 | 16)
     }
 }
 
@@ -267,6 +269,22 @@ pub struct CoSign {
     pub proposal: StatementId,
 }
 
+/// Most ends of one chain that a vouch names: as many branches as are kept.
+pub(crate) const VOUCH_HEADS_MAX: usize = FORK_BRANCHES_MAX;
+
+/// A node says what it had heard of the holder of a grant when the grant ended. Replicas that were away take for said in
+/// time what half of those had heard who are asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Vouch {
+    /// The grant, or the join of the laptop.
+    pub grant: StatementId,
+    /// The ends of what was heard of its holder, at most 4, ascending. Only those count that the statement also refers
+    /// to.
+    pub heads: Vec<StatementId>,
+    /// When, by the clock of the node.
+    pub at: Wall,
+}
+
 /// What is said.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each variant is documented at its type")]
@@ -284,6 +302,7 @@ pub enum Body {
     CoSign(CoSign),
     /// A root record after the founding one. Whoever carries it, its own signatures decide.
     Root(SignedRoot),
+    Vouch(Vouch),
     /// A kind of a later version, with its bytes.
     Unknown(Kind, Vec<u8>),
 }
@@ -306,6 +325,7 @@ impl Body {
             Self::Admit(_) => Kind::ADMIT,
             Self::CoSign(_) => Kind::CO_SIGN,
             Self::Root(_) => Kind::ROOT,
+            Self::Vouch(_) => Kind::VOUCH,
             Self::Unknown(kind, _) => *kind,
         }
     }
@@ -325,6 +345,7 @@ impl Body {
             Self::Admit(_) => "admit",
             Self::CoSign(_) => "co-sign",
             Self::Root(_) => "root",
+            Self::Vouch(_) => "vouch",
             Self::Unknown(..) => "unknown",
         }
     }
@@ -344,6 +365,7 @@ impl Body {
             Self::Admit(body) => postcard::to_stdvec(body),
             Self::CoSign(body) => postcard::to_stdvec(body),
             Self::Root(body) => postcard::to_stdvec(body),
+            Self::Vouch(body) => postcard::to_stdvec(body),
             Self::Unknown(_, bytes) => Ok(bytes.clone()),
         };
         encoded.expect("these types have no encoding that can fail")
@@ -377,6 +399,7 @@ impl Body {
                 let hardware = Some(hardware);
                 Self::Join(Join { hardware, ..body })
             }
+            Kind::VOUCH => Self::Vouch(canonical(bytes)?),
             other => Self::Unknown(other, bytes.to_vec()),
         };
         body.is_within_limits().then_some(body)
@@ -436,6 +459,9 @@ impl Body {
                 .as_ref()
                 .is_none_or(Hardware::is_within_limits),
             Self::Root(signed) => signed.signatures.len() <= SIGNATURES_MAX,
+            Self::Vouch(Vouch { heads, .. }) => {
+                heads.len() <= VOUCH_HEADS_MAX && heads.windows(2).all(|w| w[0] < w[1])
+            }
             Self::Admit(admit) => label::is_name(&admit.name) && labels(&admit.labels),
             Self::RevokeGrant(_)
             | Self::RevokeInvite(_)

@@ -1,12 +1,14 @@
 //! Authority as a pure function of the set of statements and the root record.
 //!
-//! Nothing here depends on the order of arrival or on a clock. Revocations of admins are weighed by how many
+//! Nothing here depends on the order of arrival or on a clock, but for what a replica notes when it takes something in:
+//! that its grant had ended by then (see `quarantined`). Revocations of admins are weighed by how many
 //! distinct admins signed them; those of equal weight count together, so two admins who revoke each other are
 //! both out. A cut names the last statement of a key that still counts; everything of that key that is not an
 //! ancestor of every cut is void.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab_crdt_model::limit::VOUCHERS_MAX;
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{
     AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall, mutant, reached, sometimes,
@@ -57,7 +59,28 @@ pub struct Authority {
     cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
     /// Cuts that are not here yet; when one arrives, authority changes.
     pub(crate) awaited: BTreeSet<StatementId>,
+    /// Of authors whose grant has ended: what came here only afterwards, and of which nobody knows that it was said
+    /// in time. It waits for an admin to say up to where it counts.
+    pub(crate) quarantined: BTreeMap<AuthorId, BTreeSet<StatementId>>,
+    /// By grant that has ended: who says what they had heard of its holder.
+    vouches: Vouches,
+    /// Revocations of admins, by statement.
+    pub proposals: BTreeMap<StatementId, Proposal>,
 }
+
+/// An admin wants another one out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    /// Whom.
+    pub key: AuthorId,
+    /// The last statement of theirs that would still count.
+    pub head: Option<StatementId>,
+    /// Admins who say so and are not cut themselves before they said it, by what outweighs this.
+    pub signers: BTreeSet<AuthorId>,
+}
+
+/// By grant and node: the ends of what the node had heard of the holder.
+type Vouches = BTreeMap<StatementId, BTreeMap<NodeId, BTreeSet<StatementId>>>;
 
 impl Authority {
     /// Whether a statement of an author is on the right side of every cut.
@@ -112,6 +135,21 @@ impl Authority {
         self.cuts.iter()
     }
 
+    /// What waits for an admin because it came after the end of its grant, by author.
+    pub fn quarantined(&self) -> impl Iterator<Item = (&AuthorId, &BTreeSet<StatementId>)> {
+        self.quarantined.iter()
+    }
+
+    /// Whether a node said what it had heard under a grant.
+    pub(crate) fn is_vouched_by(&self, grant: &StatementId, node: &NodeId) -> bool {
+        let by = self.vouches.get(grant);
+        by.is_some_and(|by| by.contains_key(node))
+    }
+
+    fn is_quarantined(&self, author: &AuthorId, id: &StatementId) -> bool {
+        self.quarantined.get(author).is_some_and(|q| q.contains(id)) && !mutant!("R17")
+    }
+
     /// Authors that are cut.
     pub(crate) fn cut_authors(&self) -> impl Iterator<Item = &AuthorId> {
         self.cuts.keys()
@@ -129,6 +167,9 @@ impl Authority {
         }
         for (id, grant) in &self.grants {
             out.entry(grant.subject).or_default().1.push((id, grant));
+        }
+        for (author, waiting) in &self.quarantined {
+            out.entry(*author).or_default().3 = Some(waiting);
         }
         out
     }
@@ -175,6 +216,10 @@ impl Authority {
             reached!("an edit is stamped after the end of its grant");
             return Err("its grant had expired");
         }
+        if self.is_quarantined(&statement.author, &statement.id) {
+            reached!("an edit came after its grant had ended");
+            return Err("it came after its grant had ended, and waits for an admin");
+        }
         for op in ops {
             let mut segments = op.path().segments();
             let is_label = segments.next().is_some_and(|s| s == "label");
@@ -211,6 +256,7 @@ pub(crate) type Slice<'a> = (
     Option<&'a BTreeSet<StatementId>>,
     Vec<(&'a StatementId, &'a GrantState)>,
     bool,
+    Option<&'a BTreeSet<StatementId>>,
 );
 
 /// Resolves authority from scratch.
@@ -279,6 +325,19 @@ pub(crate) fn resolve(log: &State) -> Authority {
             .map(|(p, target)| (*p, *target))
             .take(if mutant!("R05") { 1 } else { usize::MAX })
             .collect();
+        let signed = |p: &StatementId| {
+            let by = signers[p].iter().filter(|(a, s)| out.is_allowed(a, s));
+            by.map(|(a, _)| *a).collect()
+        };
+        let weighed: Vec<_> = level.iter().map(|(p, _)| (*p, signed(p))).collect();
+        for ((p, signers), (_, (key, head))) in weighed.into_iter().zip(&level) {
+            let proposal = Proposal {
+                key: *key,
+                head: *head,
+                signers,
+            };
+            out.proposals.insert(p, proposal);
+        }
         for (p, (key, head)) in level {
             done.insert(p);
             cut(log, &mut out, key, head);
@@ -390,7 +449,86 @@ pub(crate) fn resolve(log: &State) -> Authority {
         .filter_map(|m| m.not_after)
         .collect();
     out.roster.lease_ends.sort_unstable();
+    out.vouches = vouches(log, &out);
+    out.quarantined = quarantined(log, &out);
     out
+}
+
+/// Who vouches for what was said in time under a grant: the registrars, or else a few nodes that were members before
+/// it ended and that nobody could choose.
+pub(crate) fn vouchers(log: &State, out: &Authority, grant: &StatementId) -> BTreeSet<NodeId> {
+    let registrars = &log.root().record.registrars;
+    let end = out.grants.get(grant).and_then(|g| g.not_after);
+    let nodes = out
+        .roster
+        .members
+        .values()
+        .filter(|m| m.role == Role::Node && m.state == MemberState::Member)
+        .filter(|m| registrars.is_empty() || registrars.contains(&m.node))
+        .filter(|m| m.since.is_some_and(|at| end.is_none_or(|end| at < end)))
+        .map(|m| m.node);
+    if !registrars.is_empty() {
+        return nodes.collect();
+    }
+    let rank = |node: &NodeId| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"lab/vouch/1\0").update(&grant.0);
+        *hasher.update(&node.0).finalize().as_bytes()
+    };
+    let ranked: BTreeMap<[u8; 32], NodeId> = nodes.map(|node| (rank(&node), node)).collect();
+    ranked.into_values().take(VOUCHERS_MAX).collect()
+}
+
+fn vouches(log: &State, out: &Authority) -> Vouches {
+    let mut all = Vouches::new();
+    for s in log.acts() {
+        if let Body::Vouch(vouch) = &s.body
+            && out.is_allowed(&s.author, &s.id)
+        {
+            let by = all.entry(vouch.grant).or_default();
+            let heads = vouch.heads.iter().filter(|h| s.refs.contains(h));
+            by.entry(s.author.node()).or_default().extend(heads);
+        }
+    }
+    all
+}
+
+/// Of what came here after the end of its grant, what neither an admin nor half of those who vouch take for said in
+/// time.
+fn quarantined(log: &State, out: &Authority) -> BTreeMap<AuthorId, BTreeSet<StatementId>> {
+    let mut waiting: BTreeMap<StatementId, BTreeSet<StatementId>> = BTreeMap::new();
+    for (id, (author, under)) in log.late() {
+        let grant = out.grants.get(under).filter(|g| g.subject == *author);
+        // An admin who ended the grant has said up to where it counts.
+        if grant.is_some_and(|g| g.not_after.is_some() && g.allowed.is_none()) {
+            waiting.entry(*under).or_default().insert(*id);
+        }
+    }
+    let mut all: BTreeMap<AuthorId, BTreeSet<StatementId>> = BTreeMap::new();
+    for (grant, ids) in waiting {
+        let subject = out.grants[&grant].subject;
+        let vouchers = vouchers(log, out, &grant);
+        let need = match vouchers.len().div_ceil(2) {
+            _ if mutant!("R18") => 1,
+            need => need.max(1),
+        };
+        let by = out.vouches.get(&grant).into_iter().flatten();
+        let heard: Vec<BTreeSet<StatementId>> = by
+            .filter(|(node, _)| vouchers.contains(node) || mutant!("R19"))
+            .map(|(_, heads)| {
+                let heard = heads.iter().filter_map(|h| log.ancestors(&subject, h));
+                heard.flatten().collect()
+            })
+            .collect();
+        for id in ids {
+            if heard.iter().filter(|heard| heard.contains(&id)).count() >= need {
+                reached!("what came late was said in time, as others know");
+            } else {
+                all.entry(subject).or_default().insert(id);
+            }
+        }
+    }
+    all
 }
 
 fn revoked_grants(
@@ -524,6 +662,7 @@ struct Candidate {
     labels: Vec<Label>,
     join: StatementId,
     joined_at: Hlc,
+    since: Option<Wall>,
     not_after: Option<Wall>,
     operator_key: Option<AuthorId>,
     seal_key: [u8; 32],
@@ -540,6 +679,7 @@ impl Candidate {
             labels: self.labels,
             join: self.join,
             joined_at: self.joined_at,
+            since: self.since,
             not_after: self.not_after,
             operator_key: self.operator_key,
             seal_key: self.seal_key,
@@ -615,7 +755,7 @@ fn members(
                 continue;
             }
             // Whoever waits for a person's word may not vouch for others.
-            let may_register = !invite.confirm || confirmed.contains(id) || mutant!("R17");
+            let may_register = !invite.confirm || confirmed.contains(id) || mutant!("R20");
             if may_register && registering.insert(join.author.node()) {
                 queue.push(join.author.node());
             }
@@ -692,6 +832,7 @@ fn members(
             labels: invite.labels.clone(),
             join: *id,
             joined_at: s.hlc,
+            since: seen_at.copied(),
             not_after: seen_at
                 .filter(|_| invite.lease_ms > 0)
                 .map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
@@ -772,6 +913,7 @@ fn admitted(s: &Statement, admit: &Admit) -> Candidate {
         labels: admit.labels.clone(),
         join: s.id,
         joined_at: s.hlc,
+        since: Some(s.hlc.wall()),
         not_after: None,
         operator_key: None,
         seal_key: admit.seal_key,

@@ -24,6 +24,8 @@ pub struct Member {
     pub join: StatementId,
     /// The stamp of that statement.
     pub joined_at: Hlc,
+    /// When those who had to witness it had done so, by their clocks; of the admitted the stamp of the admission.
+    pub since: Option<Wall>,
     /// When a laptop's lease ends.
     pub not_after: Option<Wall>,
     /// A laptop's operator key.

@@ -13,6 +13,7 @@ use crate::*;
 
 mod hardening;
 mod histories;
+mod late;
 
 /// A mesh with one admin, and whoever else a story needs.
 struct World {

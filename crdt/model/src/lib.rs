@@ -10,6 +10,7 @@
 //! assert_eq!(Path::label("nuc1", &label).as_str(), "label/nuc1/role=web");
 //! ```
 
+pub mod caller;
 pub mod hardware;
 pub mod id;
 pub mod issue;
@@ -28,6 +29,7 @@ pub mod value;
 pub mod view;
 pub mod words;
 
+pub use caller::Caller;
 pub use hardware::{Binding, Hardware, Mac};
 pub use id::{AuthorId, MeshId, NodeId, ParseIdError, StatementId};
 pub use issue::{Issue, Severity};

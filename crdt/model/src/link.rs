@@ -9,6 +9,8 @@ pub enum Channel {
     Mesh,
     /// Strangers too: the join conversation. ALPN `lab/join/1`.
     Join,
+    /// Members only: audit records for audit nodes. ALPN `lab/audit/1`.
+    Audit,
 }
 
 /// Two ordered streams of one link, so that bulk never delays a ping.

@@ -159,6 +159,34 @@ pub struct OperatorView {
     pub is_revoked: bool,
     /// The grant, join or root record its statements rely on.
     pub under: StatementId,
+    /// Of an admin: who wants them out.
+    pub proposals: Vec<ProposalView>,
+    /// What was said under the grant and came only after it had ended, if an admin has to say whether it counts.
+    pub late: Option<LateView>,
+}
+
+/// Admins want another admin out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProposalView {
+    /// The revocation.
+    pub id: StatementId,
+    /// The last statement that would still count.
+    pub head: Option<StatementId>,
+    /// Who agrees.
+    pub signers: Vec<AuthorId>,
+}
+
+/// Changes that came after the end of their grant, and do not count.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LateView {
+    /// How many.
+    pub count: u32,
+    /// The first of them, in the order of the chain; at most 100.
+    pub changes: Vec<StatementId>,
+    /// The end of the operator's chain: to let all of them count.
+    pub last: StatementId,
+    /// The end of what came in time: to let none of them count.
+    pub in_time: Option<StatementId>,
 }
 
 /// A join token.

@@ -41,8 +41,10 @@ impl Gate {
         let rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match channel {
             _ if rules.blocked.contains(&peer) => Some(Reason::Done),
-            Channel::Mesh if !rules.admitted.contains(&peer) => Some(Reason::NotAMember),
-            Channel::Mesh | Channel::Join => None,
+            Channel::Mesh | Channel::Audit if !rules.admitted.contains(&peer) => {
+                Some(Reason::NotAMember)
+            }
+            Channel::Mesh | Channel::Audit | Channel::Join => None,
         }
     }
 }
@@ -80,6 +82,7 @@ mod tests {
     fn a_stranger_may_only_join() {
         let gate = Gate::default();
         assert_eq!(gate.refusal(PEER, Channel::Mesh), Some(Reason::NotAMember));
+        assert_eq!(gate.refusal(PEER, Channel::Audit), Some(Reason::NotAMember));
         assert_eq!(gate.refusal(PEER, Channel::Join), None);
     }
 

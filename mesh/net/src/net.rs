@@ -231,7 +231,11 @@ async fn bind(key: SecretKey, shared: &Arc<Shared>) -> Result<Endpoint, NetError
     };
     let mut builder: Builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
-        .alpns(vec![link::ALPN_MESH.to_vec(), link::ALPN_JOIN.to_vec()])
+        .alpns(vec![
+            link::ALPN_MESH.to_vec(),
+            link::ALPN_JOIN.to_vec(),
+            link::ALPN_AUDIT.to_vec(),
+        ])
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
         .net_report_config(NetReportConfig::minimal())

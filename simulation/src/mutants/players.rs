@@ -83,7 +83,13 @@ impl Adversary for Forger {
             forged[last - 40] ^= 1;
             *bytes = forged.into();
         }
-        world.send_command(node, Command::Submit { statements });
+        world.send_command(
+            node,
+            Command::Submit {
+                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                statements,
+            },
+        );
     }
 }
 
@@ -154,7 +160,13 @@ impl Adversary for Hasty {
         let statements = world.admin.sign(&prepared, wall, nothing());
         for _ in 0..2 {
             let statements = statements.clone();
-            world.send_command(node, Command::Submit { statements });
+            world.send_command(
+                node,
+                Command::Submit {
+                    caller: lab_crdt_model::Caller::Local { uid: 0 },
+                    statements,
+                },
+            );
         }
     }
 }

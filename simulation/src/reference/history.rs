@@ -91,6 +91,8 @@ pub struct History {
     bytes: Vec<Bytes>,
     standing: BTreeSet<u8>,
     clock: u64,
+    /// What came to the replica only after its grant had ended.
+    late: BTreeSet<StatementId>,
 }
 
 fn key(number: u8) -> SigningKey {
@@ -162,6 +164,7 @@ impl History {
             bytes: vec![],
             standing: BTreeSet::new(),
             clock: 1_000,
+            late: BTreeSet::new(),
         };
         history.standing = history.admins.iter().chain(&ROOTS).copied().collect();
         let first = history.admit(NODES[0]);
@@ -173,6 +176,23 @@ impl History {
         );
         for _ in 0..12 + history.rng.below(40) {
             history.step();
+        }
+        history
+    }
+
+    /// The same, with edits that come late and nodes that vouch for some of them.
+    pub fn with_late(seed: u64) -> Self {
+        let mut history = Self::new(seed);
+        for _ in 0..20 {
+            history.step();
+            if history.rng.percent(60) {
+                history.vouch();
+            }
+        }
+        for id in history.of_kind(&[1]) {
+            if history.rng.percent(60) {
+                history.late.insert(id);
+            }
         }
         history
     }

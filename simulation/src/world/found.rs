@@ -146,6 +146,7 @@ impl World {
             addresses: vec![host.address],
             link_count: 0,
             version: self.options.agent.version.clone(),
+            audit: lab_crdt_model::report::AuditHead::default(),
         };
         let facts = facts_of(node);
         let bodies = [

@@ -5,15 +5,16 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use lab_crdt_log::{
-    Admin, Admit, Body, Draft, Edit, Grant, Invite, Join, Kind, Log, Registers, Rights, RootRecord,
-    SignedRoot, TokenKeys, Witness, WitnessRule, open, seal, seal_register,
+    Act, Admin, Admit, AuditBody, AuditRecord, Body, Draft, Edit, Grant, Invite, Join, Kind, Log,
+    Registers, Rights, RootRecord, SignedRoot, TokenKeys, Witness, WitnessRule, open, seal,
+    seal_audit, seal_register,
 };
-use lab_crdt_model::report::Section;
+use lab_crdt_model::report::{AuditHead, Section};
 use lab_crdt_model::token::Seed;
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{
-    AuthorId, Binding, Field, Hardware, Hlc, Mac, MeshId, Mono, NodeId, Op, StatementId, Value,
-    Wall,
+    AuthorId, Binding, Caller, Field, Hardware, Hlc, Mac, MeshId, Mono, NodeId, Op, StatementId,
+    Value, Wall,
 };
 
 static WORLD: LazyLock<World> = LazyLock::new(World::make);
@@ -74,6 +75,24 @@ impl World {
             registers.restore(bytes).expect("a sound register");
         }
         registers
+    }
+
+    /// What a node recorded of itself.
+    pub fn audit_chain(&self) -> Vec<AuditRecord> {
+        let started = Act::Started {
+            incarnation: 7,
+            version: "0.1.0".into(),
+        };
+        let taken = Act::handed_in(author(1), &[(StatementId([4; 32]), Kind::EDIT)]);
+        let caller = Some(Caller::Local { uid: 1000 });
+        let mut head = AuditHead::default();
+        let mut seal = |act| {
+            let body = AuditBody { caller, act };
+            let record = seal_audit(&self.mesh(), &Self::key(50), &head, Wall(9), &body);
+            head = record.head();
+            record
+        };
+        [started, taken].map(&mut seal).into()
     }
 
     /// A statement of whoever `n` is, with any header after the author and any body, truly signed.

@@ -1,6 +1,6 @@
 //! The root keys and their words: admins come and go, keepers sign one after the other, thieves are put out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lab_crdt_model::Value;
 
@@ -228,4 +228,50 @@ fn a_quorum_of_registrars_lets_in_one_and_only_where_most_of_them_are() {
     lab.until_whole();
     let names = lab.cli(2, &["node", "list", "-o", "name"]).ok();
     assert_eq!(names, "n1\nn2\nn3\nn4\n");
+}
+
+#[test]
+fn two_honest_admins_outweigh_one_who_put_both_of_them_out() {
+    let lab = TestLab::of(2);
+    let root = words(&lab, "root.words");
+    let [(ben, ben_public), (cleo, cleo_public)] = ["ben", "cleo"].map(|n| key_of(&lab, n));
+    for (name, public) in [("ben", &ben_public), ("cleo", &cleo_public)] {
+        let args = ["admin", "add", name, public, "--words-file", &root, "-y"];
+        lab.cli(0, &args).ok();
+    }
+    lab.until_whole();
+    let label = |key: &Path, at, label| {
+        let args = ["label", "add", label, "-t", "n1"];
+        lab.cli_as(key, at, &args)
+    };
+    label(&ben, 0, "kept").ok();
+
+    // Ana's key is stolen. The thief changes something, and puts both others out before they notice.
+    lab.cli(0, &["label", "add", "evil", "-t", "n1"]).ok();
+    let history = lab.cli(0, &["history", "-o", "json"]).json();
+    let since = history["data"][0]["id"].as_str().expect("an id").to_owned();
+    for name in ["ben", "cleo"] {
+        lab.cli(0, &["revoke", name, "-y"]).ok();
+    }
+    lab.until_whole();
+    label(&ben, 1, "nothing").ends_with(77);
+
+    // One against one is a draw: all are out. The second voice decides.
+    let ran = lab.cli_as(&ben, 1, &["revoke", "ana", "--since", &since, "-y"]);
+    assert!(ran.said().contains("nother admin agrees"), "{}", ran.said());
+    assert_ne!(ran.code, 0, "{}", ran.said());
+    let ran = lab.cli_as(&ben, 1, &["revoke", "ana", "--since", &since, "-y"]);
+    assert!(ran.said().contains("said so already"), "{}", ran.said());
+    lab.until_whole();
+    let ran = lab.cli_as(&cleo, 0, &["revoke", "ana", "-y"]);
+    assert!(ran.said().contains("You agree with ben"), "{}", ran.said());
+    ran.ok();
+    lab.until("ana is out and what she undid is back", SOON, || {
+        (0..2).all(|at| lab.has_label(at, "n1", "kept") && !lab.has_label(at, "n1", "evil"))
+    });
+    label(&ben, 1, "again").ok();
+    lab.cli(0, &["label", "add", "late", "-t", "n1"])
+        .ends_with(77);
+    let list = lab.cli(1, &["admin", "list"]).ok();
+    assert!(list.contains("revoked by 2 admins"), "{list}");
 }

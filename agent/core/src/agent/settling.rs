@@ -20,6 +20,7 @@ impl Agent {
         self.speak();
         self.drain_mesh();
         self.converge();
+        self.ask_for_audits();
         self.flush();
     }
 
@@ -51,13 +52,19 @@ impl Agent {
             (m.loss, m.gate_of) = (None, None);
         }
         let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
-        if is_idle && !is_lease_over && !is_first && !is_mended {
+        let is_vouch_due = m.vouch_at().is_some_and(|at| at <= now.mono);
+        if is_idle && !is_lease_over && !is_first && !is_mended && !is_vouch_due {
             m.tell_digests(now);
             return false;
         }
         let mut folded = m.replica.fold();
-        if folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now) {
+        let has_witnessed =
+            folded.has_new_statements && witness_asked(&mut m.replica, &self.keys, now);
+        // Who lost records does not know what it had heard.
+        let has_vouched = m.loss.is_none() && m.vouching.settle(&mut m.replica, &self.keys, now);
+        if has_witnessed || has_vouched {
             let more = m.replica.fold();
+            folded.has_new_statements |= more.has_new_statements;
             folded.touched = folded
                 .touched
                 .zip(more.touched)
@@ -126,9 +133,8 @@ impl Agent {
                 m.joined_told = true;
                 let name = member.map(|s| s.name.clone()).unwrap_or_default();
                 // Told once the replica that says so is durable.
-                let batch = std::mem::take(&mut m.replica.batch);
-                self.store(
-                    batch,
+                self.store_replica(
+                    Batch::new(),
                     vec![After::Output(Output::Tell(Event::NodeJoined {
                         node: me,
                         name,
@@ -143,11 +149,14 @@ impl Agent {
             if is_other {
                 m.forget_addresses();
             }
+            m.note_changed_members(now);
+            m.look_for_audit_label(&me, now.mono);
             let forked = m.replica.log.forked();
             if forked.len() > m.fork_count {
                 reached!("a fork was told to people");
                 m.fork_count = forked.len();
                 for author in forked {
+                    m.replica.audit.note_fork(author, now);
                     self.outbox
                         .push_back(Output::Tell(Event::ForkFound { author }));
                 }
@@ -168,7 +177,7 @@ impl Agent {
             return;
         };
         if let Some(op) = m.reporter.reserve() {
-            self.store(vec![op], vec![After::Reserved]);
+            self.store_replica(vec![op], vec![After::Reserved]);
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -208,6 +217,7 @@ impl Agent {
                 addresses: m.reporter.addresses.clone(),
                 link_count: m.mesh.link_count() as u16,
                 version: self.config.version.clone(),
+                audit: m.replica.audit.durable(),
             };
             sealed.extend(m.reporter.beacon(&mesh, &self.keys, beacon));
         }
@@ -237,12 +247,6 @@ impl Agent {
     }
 
     pub(super) fn flush(&mut self) {
-        let Stage::Member(m) = &mut self.stage else {
-            return;
-        };
-        let batch = std::mem::take(&mut m.replica.batch);
-        if !batch.is_empty() {
-            self.store(batch, Vec::new());
-        }
+        self.store_replica(Batch::new(), Vec::new());
     }
 }

@@ -11,7 +11,7 @@ use lab_agent_api::{
 };
 use lab_agent_core::{Command, Reply};
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
@@ -153,9 +153,20 @@ impl Handler for Face {
         }
     }
 
-    async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
-        match self.ask(Command::Submit { statements }).await? {
+    async fn submit(
+        &self,
+        caller: Caller,
+        statements: Vec<Bytes>,
+    ) -> Result<Vec<StatementId>, Refusal> {
+        match self.ask(Command::Submit { caller, statements }).await? {
             Reply::Submitted { ids } => Ok(ids),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        match self.ask(Command::Audit { node }).await? {
+            Reply::Audit(records) => Ok(records),
             other => Err(unexpected(&other)),
         }
     }
@@ -301,7 +312,10 @@ mod tests {
                 .unwrap();
         };
 
-        let (answer, ()) = tokio::join!(face.submit(vec![Bytes::from_static(b"x")]), owner);
+        let (answer, ()) = tokio::join!(
+            face.submit(Caller::Local { uid: 0 }, vec![Bytes::from_static(b"x")]),
+            owner
+        );
 
         assert_eq!(answer, Ok(vec![StatementId([4; 32])]));
     }

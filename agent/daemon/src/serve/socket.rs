@@ -239,7 +239,7 @@ mod tests {
         Client, ClientError, End, Info, Notices, Prepared, Refusal, Root, ViewMask,
     };
     use lab_crdt_model::view::ReplicaView;
-    use lab_crdt_model::{AuthorId, MeshId, NodeId, StatementId};
+    use lab_crdt_model::{AuthorId, Caller, MeshId, NodeId, StatementId};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -272,7 +272,14 @@ mod tests {
         async fn root(&self) -> Result<Root, Refusal> {
             std::future::pending().await
         }
-        async fn submit(&self, _: Vec<bytes::Bytes>) -> Result<Vec<StatementId>, Refusal> {
+        async fn submit(
+            &self,
+            _: Caller,
+            _: Vec<bytes::Bytes>,
+        ) -> Result<Vec<StatementId>, Refusal> {
+            std::future::pending().await
+        }
+        async fn audit(&self, _: Option<NodeId>) -> Result<Vec<bytes::Bytes>, Refusal> {
             std::future::pending().await
         }
         async fn watch(&self) -> Result<Notices, Refusal> {

@@ -23,6 +23,8 @@ pub struct Membership {
     pub join: StatementId,
     /// The stamp of that statement.
     pub joined_at: Hlc,
+    /// Since when it is a member, by those who saw it join.
+    pub since: Option<Wall>,
     /// When its lease ends.
     pub not_after: Option<Wall>,
     /// A laptop's operator key.
@@ -153,6 +155,7 @@ impl Verdict {
                     labels: admit.labels.clone(),
                     join: s.id,
                     joined_at: s.hlc,
+                    since: Some(s.hlc.wall()),
                     not_after: None,
                     operator_key: None,
                     invite: None,
@@ -211,6 +214,7 @@ impl Verdict {
                 labels: invite.labels.clone(),
                 join: *id,
                 joined_at: s.hlc,
+                since: seen_at.get(id).copied(),
                 not_after: lease.map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
                 operator_key: join.operator_key.filter(|_| invite.role == Role::Laptop),
                 invite: Some(join.invite),

@@ -2,7 +2,7 @@
 
 use lab_crdt_log::{
     Admin, Admit, Annul, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke,
-    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Witness, WitnessRule,
+    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Vouch, Witness, WitnessRule,
 };
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{Binding, Field, Hardware, Op, StatementId, Value, Wall};
@@ -103,6 +103,27 @@ impl History {
             self.rng
                 .of(&[0, now - 20, now + 20, now + 50, far, far, far, far]),
         )
+    }
+
+    /// A node says what it heard of the holder of a grant: true or not, and perhaps of what it does not refer to.
+    pub(super) fn vouch(&mut self) {
+        let who = self.speaker(&NODES);
+        let grant = self.some(&[2, 7]);
+        let names = self.said.iter().find(|s| s.id == grant);
+        let subject = names.and_then(|s| s.names).unwrap_or(STRANGER);
+        let named = self.head_of(subject);
+        let mut heads: Vec<StatementId> = named.into_iter().collect();
+        if self.rng.percent(20) {
+            heads.extend(self.head_of(subject));
+        }
+        heads.sort_unstable();
+        heads.dedup();
+        let at = Wall(self.clock);
+        let body = Body::Vouch(Vouch { grant, heads, at });
+        let place = self.place(who, false);
+        let under = self.some(&[7, 10]);
+        let refs = named.filter(|_| self.rng.percent(90));
+        self.put_with(who, place, under, body, refs);
     }
 
     pub(super) fn admit(&mut self, node: u8) -> Admit {
@@ -399,7 +420,7 @@ impl History {
                 (self.speaker(&writers), body)
             }
             _ => {
-                let kind = Kind(17 + self.rng.below(3) as u8);
+                let kind = Kind(100 + self.rng.below(3) as u8);
                 (self.someone(), Body::Unknown(kind, vec![1, 2, 3]))
             }
         };

@@ -39,6 +39,7 @@ impl History {
             for at in order {
                 let _refused = log.ingest(&self.bytes[at], Mono(0));
             }
+            self.mark_late(&mut log);
             if self.rng.percent(50) {
                 log.take_edits();
             }
@@ -48,12 +49,20 @@ impl History {
         }
     }
 
+    /// Tells a replica what of what it holds came late.
+    fn mark_late(&self, log: &mut Log) {
+        let marked: BTreeSet<StatementId> = log.late().copied().collect();
+        let new = self.late.difference(&marked).copied();
+        let new: Vec<StatementId> = new.filter(|id| log.contains(id)).collect();
+        log.restore_late(new);
+    }
+
     /// Compares what a replica makes of this history with what the reference does.
     ///
     /// # Errors
     /// The first difference.
     pub fn compare(&mut self) -> Result<Tally, String> {
-        let reference = Verdict::of(self.mesh(), &self.record, &self.bytes);
+        let reference = Verdict::of_late(self.mesh(), &self.record, &self.bytes, &self.late);
         let mut log = self.replica();
         self.agree(&reference, &mut log)?;
         Ok(self.tally(&reference))
@@ -77,9 +86,10 @@ impl History {
             if log.len() == before {
                 continue;
             }
+            self.mark_late(&mut log);
             heard.clear();
             heard.extend(log.newest().filter_map(|id| log.envelope(&id)));
-            let reference = Verdict::of(self.mesh(), &self.record, &heard);
+            let reference = Verdict::of_late(self.mesh(), &self.record, &heard, &self.late);
             self.agree(&reference, &mut log)?;
         }
         Ok(())
@@ -162,7 +172,9 @@ impl History {
                 (*id, (t.author, state, t.used_by.clone()))
             })
             .collect();
-        same("tokens", &ours, &tokens)
+        same("tokens", &ours, &tokens)?;
+        let waiting = authority.quarantined().flat_map(|(_, ids)| ids).copied();
+        same("waiting", &reference.waiting, &waiting.collect())
     }
 
     fn tally(&self, reference: &Verdict) -> Tally {
@@ -180,6 +192,8 @@ impl History {
             "grants ended",
             reference.rights.values().filter(is_ended).count(),
         );
+        out.add("edits that came late", self.late.len());
+        out.add("edits that wait", reference.waiting.len());
         let joins: BTreeSet<StatementId> = self.of_kind(&JOINS).into_iter().collect();
         let laptops = reference.rights.keys().filter(|id| joins.contains(id));
         out.add("laptops that may write", laptops.count());
@@ -274,6 +288,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn both_judges_agree_on_what_came_late_at_every_step() {
+        let mut tally = Tally::default();
+        for seed in 20_000..20_400 {
+            let mut history = History::with_late(seed);
+            match history.compare() {
+                Ok(more) => tally.merge(&more),
+                Err(why) => panic!("seed {seed}: {why}"),
+            }
+            if seed % 5 == 0
+                && let Err(why) = history.compare_stepwise()
+            {
+                panic!("seed {seed}, step by step: {why}");
+            }
+        }
+        assert!(tally.0["edits that wait"] > 50, "{tally:?}");
     }
 
     // Four tests, so that they run side by side.
