@@ -259,6 +259,9 @@ pub(crate) struct JoinArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) bind: Option<SocketAddr>,
+    /// Where this machine's /sys and /proc are; tells its MAC addresses and serial number
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
     /// Do not look for members on the local network
     #[arg(long)]
     pub(crate) no_lan: bool,
@@ -274,6 +277,7 @@ pub(crate) enum TokenVerb {
 Examples:
   lab token create --label role=web --label site=attic --ttl 30m
   lab token create nuc4 --typed          a short one to type on a console
+  lab token create nuc3 --mac 52:54:00:12:34:56    for that machine only
   lab token create --role laptop --qr    for a person's laptop")]
     Create(TokenCreateArgs),
     /// List join tokens
@@ -325,6 +329,12 @@ pub(crate) struct TokenCreateArgs {
     /// A person must confirm the join as well: lab node confirm
     #[arg(long)]
     pub(crate) confirm: bool,
+    /// Only for the machine with this MAC address; `declared` is the one that NAME is declared with
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac: Option<String>,
+    /// Only for the machine with this serial number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) serial: Option<String>,
     /// With --role laptop: what its user may do
     #[arg(long = "right", value_name = "RIGHT", value_delimiter = ',')]
     pub(crate) rights: Vec<String>,
@@ -365,9 +375,23 @@ pub(crate) enum NodeVerb {
     /// Show everything about one machine
     Show(NodeNameArgs),
     /// Confirm that a machine that joined may be a member
-    Confirm(NodeNameArgs),
+    #[command(after_help = "\
+Examples:
+  lab node confirm nuc4                            shows its words, and asks
+  lab node confirm nuc4 --words 'ab cd ef gh'      the words that nuc4 shows on its screen")]
+    Confirm(NodeConfirmArgs),
     /// Take a machine out of the mesh (the same as `lab revoke`)
     Rm(NodeNameArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeConfirmArgs {
+    /// Its name, or its id as node:…
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// The four words that the machine itself shows; they are checked and nobody is asked
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) words: Option<String>,
 }
 
 #[derive(Args, Debug)]

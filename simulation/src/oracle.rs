@@ -158,8 +158,8 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         )),
         Box::new(reconnecting_costs_what_changed::ReconnectCost::new(limits)),
         Box::new(no_livelock::Livelock::new(limits)),
-        Box::new(audit_chains_are_whole::AuditChains::default()),
         Box::new(what_comes_late_waits::Latecomers::default()),
+        Box::new(audit_chains_are_whole::AuditChains::default()),
     ]
 }
 

@@ -22,7 +22,10 @@ use lab_crdt_model::report::{
 };
 use lab_crdt_model::token::{Seed, Ticket, Token, print_typed};
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Caller, Field, Hlc, MeshId, NodeId, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Binding, Caller, Field, Hardware, Hlc, Mac, MeshId, NodeId, Op, StatementId, Value,
+    Wall,
+};
 use lab_mesh_proto::join::{
     JOIN_VERSION, JoinFrame, JoinReply, JoinRequest, Offer, Prologue, refusal,
 };
@@ -187,6 +190,7 @@ fn bodies() -> Vec<Body> {
         witness: WitnessRule::One(node(50)),
         confirm: true,
         mesh_mac: tokens.mesh_mac(&mesh()),
+        binding: None,
     };
     let token_signature = tokens.sign_join(&mesh(), &node(60), &[3; 32], Some(&author(61)));
     vec![
@@ -217,6 +221,7 @@ fn bodies() -> Vec<Body> {
             seal_key: [3; 32],
             operator_key: Some(author(61)),
             token_signature,
+            hardware: None,
         }),
         Body::Witness(Witness {
             join: id(8),
@@ -241,9 +246,44 @@ fn bodies() -> Vec<Body> {
     ]
 }
 
+/// Kinds that say more than an earlier one of the same word, and the names of their files.
+fn longer_bodies() -> [(&'static str, Body); 2] {
+    let hardware = Hardware::new(
+        [
+            Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            Mac([2, 0, 0, 0, 0, 1]),
+        ],
+        Some("SN-1".into()),
+    );
+    let binding = Binding {
+        mac: hardware.macs.last().copied(),
+        serial: hardware.serial.clone(),
+    };
+    let more = |body| match body {
+        Body::Invite(invite) => Some((
+            "invite-bound",
+            Body::Invite(Invite {
+                binding: Some(binding.clone()),
+                ..invite
+            }),
+        )),
+        Body::Join(join) => Some((
+            "join-hardware",
+            Body::Join(Join {
+                hardware: Some(hardware.clone()),
+                ..join
+            }),
+        )),
+        _ => None,
+    };
+    let all: Vec<_> = bodies().into_iter().filter_map(more).collect();
+    all.try_into().expect("an invite and a join")
+}
+
 #[test]
 fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
-    for (at, body) in bodies().into_iter().enumerate() {
+    let named = bodies().into_iter().map(|body| (body.word(), body));
+    for (at, (name, body)) in named.chain(longer_bodies()).enumerate() {
         let seq = at as u64;
         let prev = if seq == 0 {
             StatementId::ZERO
@@ -260,7 +300,7 @@ fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
         };
         let bytes = seal(&mesh(), &key(1), &draft).expect("a sound draft");
 
-        let stored = golden_bytes(&format!("envelope/v1/{}.hex", body.word()), &bytes);
+        let stored = golden_bytes(&format!("envelope/v1/{name}.hex"), &bytes);
 
         let read = open(&mesh(), &stored).expect("a statement of version 1");
         assert_eq!(read.body, body);
@@ -272,7 +312,9 @@ fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
 
 #[test]
 fn every_kind_has_a_golden_statement() {
-    let kinds: Vec<u8> = bodies().iter().map(|body| body.kind().0).collect();
+    let longer = longer_bodies().map(|(_, body)| body);
+    let all = bodies().into_iter().chain(longer);
+    let kinds: Vec<u8> = all.map(|body| body.kind().0).collect();
     let known =
         (0..=255).filter(|n| !matches!(Body::decode(Kind(*n), &[]), Some(Body::Unknown(..))));
     for kind in known {

@@ -285,11 +285,18 @@ impl TestLab {
 
     /// The same, for at most `timeout`.
     pub(crate) fn join_within(&self, agent: &Agent, token: &str, timeout: &str) -> Ran {
+        self.join_with_flags(agent, token, &["--timeout", timeout])
+    }
+
+    /// The same, with flags of the command.
+    pub(crate) fn join_with_flags(&self, agent: &Agent, token: &str, flags: &[&str]) -> Ran {
         let mut join = self.command(
             agent.seat.netns.as_deref(),
-            &["join", token, "-y", "--no-passphrase", "--timeout", timeout],
+            &["join", token, "-y", "--no-passphrase"],
         );
+        join.args(flags);
         join.arg("--data").arg(&agent.data);
+        join.arg("--root").arg(&agent.root);
         join.args(["--bind", &agent.seat.bind.to_string()]);
         if !agent.seat.is_lan {
             join.arg("--no-lan");

@@ -1,5 +1,6 @@
 //! The client against a fake agent, over a real Unix socket.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -144,6 +145,8 @@ fn view() -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 

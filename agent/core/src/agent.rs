@@ -21,8 +21,8 @@ use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::{MemberState, PeerView};
 use lab_crdt_model::{
-    AuthorId, Caller, Hlc, Issue, MeshId, Mono, NodeId, Now, Standing, Wall, mutant, reached,
-    sometimes,
+    AuthorId, Caller, Hardware, Hlc, Issue, MeshId, Mono, NodeId, Now, Standing, Wall, mutant,
+    reached, sometimes,
 };
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
@@ -251,6 +251,7 @@ impl Agent {
                     lab_crdt_model::token::Token::Typed(lab_crdt_model::token::Seed::Long([0; 16])),
                     vec![],
                     None,
+                    Hardware::default(),
                     [0; 16],
                 ),
                 addresses: vec![],
@@ -266,10 +267,11 @@ impl Agent {
                 token,
                 via,
                 operator_key,
+                hardware,
             } => {
                 let mut nonce = [0; 16];
                 agent.rng.fill_bytes(&mut nonce);
-                let joiner = Joiner::new(token, via, operator_key, nonce);
+                let joiner = Joiner::new(token, via, operator_key, hardware, nonce);
                 agent.stage = Stage::Joining(Box::new(Joining {
                     joiner,
                     addresses: vec![],
@@ -513,9 +515,9 @@ impl Agent {
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
                 offer(m.grant_at, "end a grant");
+                offer(m.vouch_at(), "vouch");
                 offer(m.replica.audit.deadline(), "record what was left out");
                 offer(m.held.deadline(), "ask for audit records");
-                offer(m.vouch_at(), "vouch");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lab_crdt_log::{Authority, Body, Log, Register, Rights, WitnessRule, token_id};
+use lab_crdt_log::{Authority, Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
-    CandidateView, ChangeView, FieldView, InviteView, LateView, MemberView, OperatorView, PeerView,
-    ProposalView, ReplicaView, ReportView, Role,
+    CandidateView, ChangeView, FieldView, InviteView, JoinView, LateView, MemberState, MemberView,
+    OperatorView, PeerView, ProposalView, ReplicaView, ReportView, Role,
 };
-use lab_crdt_model::{AuthorId, Issue, Label, NodeId, Now, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
 
 use crate::command::ViewMask;
@@ -50,6 +50,9 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
                 .with_help("start the machines that may have them; lab history names forked keys"),
         );
     }
+    if mask.roster {
+        issues.extend(double_uses(&mut replica.log));
+    }
     for (grant, late) in late(&mut replica.log) {
         let grants = &replica.log.authority_as_resolved().grants;
         let name = grants.get(&grant).map_or("?", |g| &g.name);
@@ -66,6 +69,11 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     let history = history(&mut replica.log, mask.history_count);
     let (members, operators, invites) = if mask.roster {
         roster(&mut replica.log, now)
+    } else {
+        Default::default()
+    };
+    let (bindings, joins) = if mask.roster {
+        (bindings(&mut replica.log), joins(&mut replica.log))
     } else {
         Default::default()
     };
@@ -100,6 +108,8 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         history,
         refused: replica.refused.iter().cloned().collect(),
         issues,
+        bindings,
+        joins,
     }
 }
 
@@ -213,10 +223,7 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         .iter()
         .map(|(id, state)| InviteView {
             id: *id,
-            token: token_id(&state.invite.token_key)
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
+            token: hex(&token_id(&state.invite.token_key)),
             author: state.author,
             role: state.invite.role,
             name: state.invite.name.clone(),
@@ -237,6 +244,58 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         })
         .collect();
     (members, operators, invites)
+}
+
+/// Tokens that let in more than they may, as long as nobody has said whose machine is whose.
+fn double_uses(log: &mut Log) -> Vec<Issue> {
+    let roster = &log.authority().roster;
+    let tell = |state: &InviteState| {
+        let users: Vec<_> = state
+            .used_by
+            .iter()
+            .filter_map(|node| roster.members.get(node))
+            .collect();
+        if !users.iter().any(|m| m.state == MemberState::Suspended) {
+            return None;
+        }
+        let names: Vec<_> = users.iter().map(|m| m.name.as_str()).collect();
+        let token = hex(&token_id(&state.invite.token_key));
+        let what = format!(
+            "it was used by {}, which is more than it may: who is not confirmed is suspended",
+            names.join(", ")
+        );
+        let help = format!("say which machine is yours: lab token resolve {token}");
+        Some(Issue::error("M048", format!("token {token}"), what).with_help(help))
+    };
+    roster.invites.values().filter_map(tell).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn joins(log: &mut Log) -> Vec<JoinView> {
+    log.authority();
+    let roster = &log.authority_as_resolved().roster;
+    let open = roster.members.values().filter_map(|m| {
+        let join = roster.joins.get(&m.join)?;
+        Some(JoinView {
+            node: m.node,
+            invite: log.invite_of(&m.join)?,
+            hardware: join.hardware.clone(),
+            witnesses: join.witnesses.iter().map(|(n, at)| (*n, *at)).collect(),
+            needed: join.needed as u32,
+            is_confirm_due: join.is_confirm_due,
+        })
+    });
+    open.collect()
+}
+
+fn bindings(log: &mut Log) -> BTreeMap<StatementId, Binding> {
+    let invites = log.authority().roster.invites.iter();
+    invites
+        .filter_map(|(id, state)| Some((*id, state.invite.binding.clone()?)))
+        .collect()
 }
 
 fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
@@ -372,9 +431,11 @@ fn summary(body: &Body) -> String {
                 "node"
             };
             let labels: Vec<_> = i.labels.iter().map(Label::to_string).collect();
+            let which = i.binding.as_ref().map(|b| format!("with {b} "));
             format!(
-                "token for {what} {} {}",
+                "token for {what} {} {}{}",
                 i.name.as_deref().unwrap_or("(any name)"),
+                which.unwrap_or_default(),
                 labels.join(" ")
             )
         }

@@ -24,8 +24,8 @@ pub(crate) const fn definition(
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
-        Table::Audit => "audit",
         Table::Late => "late",
+        Table::Audit => "audit",
     })
 }
 

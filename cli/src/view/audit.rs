@@ -157,6 +157,7 @@ fn words(body: Option<&AuditBody>) -> (Option<String>, String, String, String) {
                 MemberState::Member => "a member again",
                 MemberState::Suspended => "suspended",
                 MemberState::Expired => "expired",
+                MemberState::Probation => "on probation",
                 MemberState::Revoked => "revoked",
             };
             (node.to_string(), format!("{name} is {state}"))
@@ -222,7 +223,6 @@ fn kind_word(kind: u8) -> String {
         "admit",
         "co-sign",
         "root",
-        "vouch",
     ];
     let word = usize::from(kind)
         .checked_sub(1)

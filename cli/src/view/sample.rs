@@ -1,5 +1,7 @@
 //! A small hand-made replica for tests: machines a (this one), b, c and d; ana is the admin.
 
+use std::collections::BTreeMap;
+
 use lab_crdt_model::report::{Beacon, Status};
 use lab_crdt_model::view::{
     CandidateView, FieldView, Liveness, MemberState, MemberView, OperatorView, PeerView,
@@ -55,6 +57,8 @@ pub(crate) fn fleet() -> Sample {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     };
     Sample { view }
 }

@@ -45,7 +45,7 @@ pub use register::{Register, RegisterError, RegisterKey, Registers, seal_registe
 pub use resolve::{Authority, GrantState, Proposal};
 pub use root::{Admin, Annul, RootError, RootRecord, SignedRoot};
 pub use roots::RootState;
-pub use roster::{InviteState, Member, Roster};
+pub use roster::{InviteState, JoinState, Member, Roster};
 pub use token::{TokenKeys, token_id};
 
 #[cfg(test)]

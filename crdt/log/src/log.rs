@@ -18,9 +18,10 @@ use crate::edits::{Change, Edits, EffectiveEdit};
 use crate::envelope::{EnvelopeError, Statement, open, parse};
 use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
-use crate::resolve::{Authority, vouchers};
+use crate::resolve::{Authority, is_machine_meant, vouchers};
 use crate::root::{Annul, RootError, RootRecord, SignedRoot};
 use crate::roots::RootState;
+use crate::roster::InviteState;
 use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
 
@@ -501,9 +502,11 @@ impl Log {
     }
 
     fn check_standing(&self, author: &AuthorId, kind: Kind) -> Result<(), Refusal> {
-        let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::ROOT;
+        let is_join = matches!(kind, Kind::JOIN | Kind::JOIN_HARDWARE);
+        let is_word = matches!(kind, Kind::WITNESS | Kind::VOUCH);
+        let for_nodes = is_join || is_word || !kind.is_known();
         match self.state.standing(author) {
-            None if kind == Kind::JOIN => Ok(()),
+            None if is_join => Ok(()),
             None => {
                 reached!("a stranger said something");
                 Err(Refusal::Stranger)
@@ -1076,13 +1079,19 @@ impl Log {
                     .is_some_and(|i| i.is_effective);
                 (!counts).then_some("its author may not make such a token")
             }
-            Body::Join(_) => {
+            Body::Join(join) => {
                 let counts = authority
                     .roster
                     .members
                     .get(&s.author.node())
                     .is_some_and(|m| m.join == *id);
-                (!counts).then_some("its token does not count")
+                let is_other = |i: &InviteState| !is_machine_meant(&i.invite, join);
+                let invite = authority.roster.invites.get(&join.invite);
+                if invite.is_some_and(is_other) {
+                    Some("its token is for another machine")
+                } else {
+                    (!counts).then_some("its token does not count")
+                }
             }
             Body::Confirm(_) => {
                 (!authority.may_confirm(root, s)).then_some("its author may not confirm joins")
@@ -1094,6 +1103,11 @@ impl Log {
             Body::Witness(_) | Body::RevokeInvite(_) | Body::Vouch(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
         }
+    }
+
+    /// The token that a join used.
+    pub fn invite_of(&self, join: &StatementId) -> Option<StatementId> {
+        self.state.join_invite(join)
     }
 
     /// What a node has to say about a grant that has ended: the ends of what it had heard of the holder by then. `None`

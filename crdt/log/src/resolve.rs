@@ -16,7 +16,7 @@ use lab_crdt_model::{
 
 use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
 use crate::envelope::Statement;
-use crate::roster::{InviteState, Member, Roster};
+use crate::roster::{InviteState, JoinState, Member, Roster};
 use crate::state::State;
 
 /// What an author may do under one grant, laptop join or the root record.
@@ -413,7 +413,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
                 state.is_effective |= may;
             }
         }
-        let members = members(log, &out, &invites);
+        let (members, joins) = members(log, &out, &invites);
         for m in members.values() {
             let (Some(key), Some(state)) = (m.operator_key, m.invite.and_then(|i| invites.get(&i)))
             else {
@@ -447,6 +447,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
             .into_iter()
             .map(|(node, m)| (node, m.into_member()))
             .collect();
+        out.roster.joins = joins;
     }
     for s in acts() {
         if let Body::RevokeInvite(r) = &s.body
@@ -457,25 +458,17 @@ pub(crate) fn resolve(log: &State) -> Authority {
         }
     }
     for m in out.roster.members.values() {
-        if let Some(state) = log.join_invite(&m.join).and_then(|i| invites.get_mut(&i)) {
+        let join = out.roster.joins.get(&m.join);
+        if let Some(state) = log.join_invite(&m.join).and_then(|i| invites.get_mut(&i))
+            && join.is_none_or(JoinState::is_witnessed)
+        {
             state.used_by.push(m.node);
         }
     }
-    for state in invites.values_mut() {
-        let members = &out.roster.members;
-        state
-            .used_by
-            .retain(|n| members.get(n).is_some_and(|m| m.state != MemberState::Seen));
-    }
     out.roster.invites = invites;
     let members = out.roster.members.values();
-    out.roster.seen = members
-        .clone()
-        .filter(|m| m.state == MemberState::Seen)
-        .map(|m| m.join)
-        .collect();
     out.roster.lease_ends = members
-        .filter(|m| m.state == MemberState::Member)
+        .filter(|m| matches!(m.state, MemberState::Member | MemberState::Probation))
         .filter_map(|m| m.not_after)
         .collect();
     out.roster.lease_ends.sort_unstable();
@@ -721,7 +714,10 @@ fn members(
     log: &State,
     out: &Authority,
     invites: &BTreeMap<StatementId, InviteState>,
-) -> BTreeMap<NodeId, Candidate> {
+) -> (
+    BTreeMap<NodeId, Candidate>,
+    BTreeMap<StatementId, JoinState>,
+) {
     let root = StatementId(log.mesh().0);
     let mut all: BTreeMap<NodeId, Candidate> = BTreeMap::new();
     let mut joins: BTreeMap<StatementId, (&Statement, &Join, &Invite)> = BTreeMap::new();
@@ -733,7 +729,9 @@ fn members(
                 all.entry(admit.node).or_insert_with(|| admitted(s, admit));
             }
             Body::Join(join) => {
-                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective) {
+                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective)
+                    && is_machine_meant(&state.invite, join)
+                {
                     joins.insert(s.id, (s, join, &state.invite));
                 }
             }
@@ -780,32 +778,35 @@ fn members(
                 continue;
             }
             // Whoever waits for a person's word may not vouch for others.
-            let may_register = !invite.confirm || confirmed.contains(id);
+            let may_register = !invite.confirm || confirmed.contains(id) || mutant!("R23");
             if may_register && registering.insert(join.author.node()) {
                 queue.push(join.author.node());
             }
         }
     }
     let mut witnessed: BTreeMap<StatementId, Wall> = BTreeMap::new();
+    let mut seen: BTreeMap<StatementId, BTreeMap<NodeId, Wall>> = BTreeMap::new();
     for (id, (join, _, invite)) in &joins {
-        let seen = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
+        let words = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
             s.author != join.author
                 && registering.contains(&s.author.node())
                 && is_asked(s.author.node(), invite, w)
         });
         // Of each registrar the first word, and of these the one that made them enough.
-        let mut first: BTreeMap<AuthorId, Wall> = BTreeMap::new();
-        for (s, w) in seen {
-            let at = first.entry(s.author).or_insert(w.seen_at);
+        let mut first: BTreeMap<NodeId, Wall> = BTreeMap::new();
+        for (s, w) in words {
+            let at = first.entry(s.author.node()).or_insert(w.seen_at);
             *at = w.seen_at.min(*at);
         }
-        let mut times: Vec<Wall> = first.into_values().collect();
+        let mut times: Vec<Wall> = first.values().copied().collect();
         times.sort_unstable();
         if let Some(at) = times.get(need(invite) - 1) {
             witnessed.insert(*id, *at);
         }
+        seen.insert(*id, first);
     }
 
+    let mut unsettled: BTreeMap<StatementId, JoinState> = BTreeMap::new();
     let mut uses: BTreeMap<StatementId, usize> = BTreeMap::new();
     for id in witnessed.keys() {
         *uses.entry(joins[id].1.invite).or_default() += 1;
@@ -817,15 +818,30 @@ fn members(
         sometimes!(is_over_used, "a token let in more than it may");
         let is_over_used = is_over_used && !mutant!("M10");
         let seen_at = witnessed.get(id);
+        let witnesses = seen.remove(id).unwrap_or_default();
+        let is_confirm_due = invite.confirm && !confirmed.contains(id);
         let state = match seen_at {
-            None => MemberState::Seen,
+            None if witnesses.is_empty() => MemberState::Seen,
+            None => {
+                reached!("a join waits for more registrars");
+                MemberState::Probation
+            }
             Some(_) if is_over_used && !confirmed.contains(id) => MemberState::Suspended,
-            Some(_) if invite.confirm && !confirmed.contains(id) && !mutant!("M54") => {
+            Some(_) if is_confirm_due && !mutant!("M54") => {
                 reached!("a join waits for a person to confirm it");
-                MemberState::Seen
+                MemberState::Probation
             }
             Some(_) => MemberState::Member,
         };
+        if state != MemberState::Member {
+            let join = JoinState {
+                witnesses,
+                needed: need(invite),
+                is_confirm_due,
+                hardware: join.hardware.clone(),
+            };
+            unsettled.insert(*id, join);
+        }
         let node = s.author.node();
         all.entry(node).or_insert_with(|| Candidate {
             node,
@@ -863,12 +879,17 @@ fn members(
             .and_then(|i| invites.get(&i))
             .is_some_and(|i| !out.listed.contains(&i.author))
     };
-    let mut order: Vec<(bool, bool, bool, StatementId, NodeId)> = all
+    let mut order: Vec<(u8, bool, bool, StatementId, NodeId)> = all
         .values()
         .filter(|m| m.state != MemberState::Revoked)
         .map(|m| {
-            let (is_seen, is_full) = (m.state == MemberState::Seen, m.state == MemberState::Member);
-            (is_seen, by_operator(m), !is_full, m.join, m.node)
+            let is_full = m.state == MemberState::Member;
+            let rank = match m.state {
+                MemberState::Seen => 2,
+                MemberState::Probation => 1,
+                _ => 0,
+            };
+            (rank, by_operator(m), !is_full, m.join, m.node)
         })
         .collect();
     order.sort_unstable();
@@ -889,7 +910,20 @@ fn members(
             }
         };
     }
-    all
+    (all, unsettled)
+}
+
+/// Whether a newcomer says that it is the machine that a token is for.
+pub(crate) fn is_machine_meant(invite: &Invite, join: &Join) -> bool {
+    let Some(binding) = &invite.binding else {
+        return true;
+    };
+    let is_meant = join.hardware.as_ref().is_some_and(|h| binding.fits(h));
+    sometimes!(
+        !is_meant,
+        "a token came with another machine than it is for"
+    );
+    is_meant || mutant!("R16")
 }
 
 fn admitted(s: &Statement, admit: &Admit) -> Candidate {

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod caller;
+pub mod hardware;
 pub mod id;
 pub mod issue;
 pub mod label;
@@ -29,6 +30,7 @@ pub mod view;
 pub mod words;
 
 pub use caller::{Caller, Standing};
+pub use hardware::{Binding, Hardware, Mac};
 pub use id::{AuthorId, MeshId, NodeId, ParseIdError, StatementId};
 pub use issue::{Issue, Severity};
 pub use label::{Label, LabelError};

@@ -35,6 +35,10 @@ pub const VOUCHERS_MAX: usize = 5;
 pub const TOKENS_MAX: usize = 1000;
 /// Longest life of a join token, milliseconds: seven days.
 pub const TOKEN_MS_MAX: u64 = 7 * 86_400_000;
+/// Most MAC addresses that a newcomer tells.
+pub const MACS_MAX: usize = 16;
+/// Longest serial number of a machine, bytes.
+pub const SERIAL_BYTES_MAX: usize = 64;
 /// Longest register section, bytes of body: `facts`.
 pub const FACTS_BYTES_MAX: usize = 256 * 1024;
 /// Longest register section, bytes of body: `status`.

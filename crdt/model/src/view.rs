@@ -3,10 +3,12 @@
 //! Everything that decides (targeting, effective config, plan, status words) is a pure function of a
 //! [`ReplicaView`], so any machine with the same replica shows the same.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hardware::{Binding, Hardware};
 use crate::id::{AuthorId, MeshId, NodeId, StatementId};
 use crate::issue::Issue;
 use crate::path::Path;
@@ -57,6 +59,21 @@ pub struct ReplicaView {
     pub refused: Vec<RefusedView>,
     /// Problems found while reading the replica.
     pub issues: Vec<Issue>,
+    /// Tokens that are for one machine, and for which. Not in the first format: see [`MoreView`].
+    #[serde(skip)]
+    pub bindings: BTreeMap<StatementId, Binding>,
+    /// Joins that are not settled, by node. As new as `bindings`.
+    #[serde(skip)]
+    pub joins: Vec<JoinView>,
+}
+
+/// What a view says that the first format did not; it stands after all that that says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MoreView {
+    /// See [`ReplicaView::bindings`].
+    pub bindings: BTreeMap<StatementId, Binding>,
+    /// See [`ReplicaView::joins`].
+    pub joins: Vec<JoinView>,
 }
 
 /// What a member may be.
@@ -81,6 +98,8 @@ pub enum MemberState {
     Expired,
     /// Revoked.
     Revoked,
+    /// Seen by a member, but not by all that its token asks for, or nobody has confirmed it yet.
+    Probation,
 }
 
 /// Someone who joined.
@@ -102,6 +121,23 @@ pub struct MemberView {
     pub joined_at: Hlc,
     /// When a laptop's lease ends.
     pub not_after: Option<Wall>,
+}
+
+/// How far someone has come who joined and is no full member.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinView {
+    /// Its key.
+    pub node: NodeId,
+    /// The statement that made its token.
+    pub invite: StatementId,
+    /// What it says that it is made of.
+    pub hardware: Option<Hardware>,
+    /// Who of those whom the token asks for saw it, and when by their clocks.
+    pub witnesses: Vec<(NodeId, Wall)>,
+    /// How many of them have to.
+    pub needed: u32,
+    /// Whether a person has to confirm it and has not.
+    pub is_confirm_due: bool,
 }
 
 /// Someone who may change intent.

@@ -149,6 +149,8 @@ mutants! {
         "What comes after the end of its grant counts all the same.";
     "M65" LATE, slept_through,
         "Nobody says what they heard under a grant by its end.";
+    "M70" CONVERGENCE, unconfirmed,
+        "A machine on probation gets no link, and hears nothing.";
 }
 
 /// Seeded bugs of the resolution of authority. Not a plan finds them but the comparison of two judges on random
@@ -181,6 +183,7 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "A statement counts before what it refers to is here.",
     ),
     ("R15", "One registrar is a quorum."),
+    ("R16", "A token for one machine lets in any other."),
     (
         "R17",
         "What comes after the end of its grant counts all the same.",
@@ -196,4 +199,5 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "R22",
         "Who held a grant that is over may ask over the remote API.",
     ),
+    ("R23", "A machine on probation vouches for others."),
 ];

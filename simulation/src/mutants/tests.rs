@@ -128,9 +128,9 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
 
 #[cfg(feature = "mutants")]
 #[test]
-fn three_bugs_are_seen_by_their_oracles() {
+fn four_bugs_are_seen_by_their_oracles() {
     let mut controls = Controls::default();
-    for name in ["M08", "M35", "M49"] {
+    for name in ["M08", "M35", "M49", "M70"] {
         let mutant = named(name).unwrap();
         let fate = kill(mutant, 20_000, &mut controls);
         assert_eq!(fate.oracle, Some(mutant.oracle), "{name}: {fate:?}");

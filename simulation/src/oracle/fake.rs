@@ -92,6 +92,8 @@ fn empty_view(mesh: MeshId, me: NodeId) -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 

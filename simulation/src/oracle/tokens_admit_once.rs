@@ -141,6 +141,7 @@ mod tests {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: [0; 32],
+            binding: None,
         };
         let id = |bytes: bytes::Bytes| envelope::id_of(&bytes).unwrap();
         let invite = id(fake.sign(ADMIN, Body::Invite(invite)));
@@ -151,6 +152,7 @@ mod tests {
                     seal_key: [0; 32],
                     operator_key: None,
                     token_signature: [0; 64],
+                    hardware: None,
                 };
                 id(fake.sign(n, Body::Join(join)))
             })

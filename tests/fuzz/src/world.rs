@@ -13,7 +13,8 @@ use lab_crdt_model::report::{AuditHead, Section};
 use lab_crdt_model::token::Seed;
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{
-    AuthorId, Caller, Field, Hlc, MeshId, Mono, NodeId, Op, StatementId, Value, Wall,
+    AuthorId, Binding, Caller, Field, Hardware, Hlc, Mac, MeshId, Mono, NodeId, Op, StatementId,
+    Value, Wall,
 };
 
 static WORLD: LazyLock<World> = LazyLock::new(World::make);
@@ -160,25 +161,44 @@ impl World {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: tokens.mesh_mac(&root.mesh()),
+            binding: None,
         };
-        let invite = said.say(1, under, Body::Invite(invite));
+        let first = said.say(1, under, Body::Invite(invite.clone()));
         let token_signature = tokens.sign_join(&root.mesh(), &node(60), &[3; 32], None);
         let join = Join {
-            invite,
+            invite: first,
             seal_key: [3; 32],
             operator_key: None,
             token_signature,
+            hardware: None,
         };
-        let join = said.say(60, invite, Body::Join(join));
+        let seen = said.say(60, first, Body::Join(join.clone()));
         said.say(
             50,
             admitted,
             Body::Witness(Witness {
-                join,
+                join: seen,
                 seen_at: Wall(2000),
             }),
         );
         said.say(1, under, Body::Unknown(Kind(200), vec![1, 2, 3]));
+        let hardware = Hardware::new([Mac([2, 0, 0, 0, 0, 1])], Some("SN1".into()));
+        let bound = Invite {
+            name: Some("nuc2".into()),
+            binding: Some(Binding {
+                mac: hardware.macs.first().copied(),
+                serial: hardware.serial.clone(),
+            }),
+            ..invite
+        };
+        let bound = said.say(1, under, Body::Invite(bound));
+        let join = Join {
+            invite: bound,
+            token_signature: tokens.sign_join(&root.mesh(), &node(61), &[3; 32], None),
+            hardware: Some(hardware),
+            ..join
+        };
+        said.say(61, bound, Body::Join(join));
         let registers = [
             (50, Section::Beacon),
             (50, Section::Status),

@@ -99,7 +99,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let end = 115 + 32 * refs;
                 let header = prefixed(&[bytes[1]], &bytes[34..end]);
                 let body = &bytes[end + 4..bytes.len() - 64];
-                let mut again = vec![2, [0, 0, 0, 1, 1, 0, 3, 2, 0][at]];
+                let mut again = vec![2, [0, 0, 0, 1, 1, 0, 3, 2, 0, 0, 3][at]];
                 again.extend_from_slice(&header);
                 again.extend_from_slice(body);
                 out.push(named(&format!("signed-{at}"), again));

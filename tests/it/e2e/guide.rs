@@ -38,6 +38,11 @@ fn keys_and_words_does_what_it_says() {
 }
 
 #[test]
+fn tokens_do_what_the_guide_says() {
+    follow("tokens");
+}
+
+#[test]
 fn audit_does_what_it_says() {
     follow("audit");
 }

@@ -1,5 +1,7 @@
 //! The end of a turn: everything that follows from what came in.
 
+use lab_crdt_model::view::MemberState;
+
 use super::*;
 
 impl Agent {
@@ -136,18 +138,22 @@ impl Agent {
                 .roster
                 .members
                 .get(&me);
+            let was_on_probation = m.was_joined && !m.joined_told;
             m.was_joined = member.is_some_and(|s| s.is_admitted_at(now.wall));
-            if m.was_joined && !m.joined_told {
-                sometimes!(!m.sponsors.is_empty(), "a newcomer became a member");
+            let is_on_probation = member.is_some_and(|s| s.state == MemberState::Probation);
+            // From here on the roster says whom to talk to.
+            if m.was_joined && !m.sponsors.is_empty() {
+                reached!("a newcomer finds itself in the roster");
+                m.sponsors.clear();
+                m.replica.batch.push(StoreOp::Delete {
+                    table: Table::Meta,
+                    key: META_SPONSORS.to_vec(),
+                });
+            }
+            if m.was_joined && !is_on_probation && !m.joined_told {
+                sometimes!(was_on_probation, "a probation ended well");
                 m.joined_told = true;
                 let name = member.map(|s| s.name.clone()).unwrap_or_default();
-                if !m.sponsors.is_empty() {
-                    m.sponsors.clear();
-                    m.replica.batch.push(StoreOp::Delete {
-                        table: Table::Meta,
-                        key: META_SPONSORS.to_vec(),
-                    });
-                }
                 // Told once the replica that says so is durable.
                 self.store_replica(
                     Batch::new(),

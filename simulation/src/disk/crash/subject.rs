@@ -67,8 +67,8 @@ const TABLES: [Table; 6] = [
     Table::Registers,
     Table::Meta,
     Table::Addresses,
-    Table::Audit,
     Table::Late,
+    Table::Audit,
 ];
 
 const fn name(table: Table) -> &'static str {
@@ -78,8 +78,8 @@ const fn name(table: Table) -> &'static str {
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
-        Table::Audit => "audit",
         Table::Late => "late",
+        Table::Audit => "audit",
     }
 }
 

@@ -6,7 +6,7 @@ use lab_crdt_log::Log;
 use lab_crdt_model::view::MemberState;
 use lab_crdt_model::{Mono, Standing, StatementId, Wall};
 
-use super::History;
+use super::{History, JOINS};
 use crate::reference::authority::{Right, Verdict};
 
 /// How often something happened, over all histories compared.
@@ -207,11 +207,12 @@ impl History {
         );
         out.add("edits that came late", self.late.len());
         out.add("edits that wait", reference.waiting.len());
-        let joins: BTreeSet<StatementId> = self.of_kind(&[7]).into_iter().collect();
+        let joins: BTreeSet<StatementId> = self.of_kind(&JOINS).into_iter().collect();
         let laptops = reference.rights.keys().filter(|id| joins.contains(id));
         out.add("laptops that may write", laptops.count());
         for (name, state) in [
             ("members seen", MemberState::Seen),
+            ("members on probation", MemberState::Probation),
             ("members", MemberState::Member),
             ("members suspended", MemberState::Suspended),
             ("members revoked", MemberState::Revoked),
@@ -223,6 +224,11 @@ impl History {
             "tokens that count",
             reference.tokens.values().filter(|t| t.is_effective).count(),
         );
+        let of_bound = reference.members.values().filter(|m| {
+            let is_bound = |id: &StatementId| self.said.iter().any(|s| s.id == *id && s.kind == 15);
+            m.invite.as_ref().is_some_and(is_bound)
+        });
+        out.add("machines of bound tokens", of_bound.count());
         out.add(
             "authors with several ends",
             reference.ends.values().filter(|n| **n > 1).count(),
@@ -267,9 +273,11 @@ mod tests {
         at_least("grants ended", 5);
         at_least("laptops that may write", 2);
         at_least("members", 100);
+        at_least("members on probation", 1);
         at_least("members suspended", 1);
         at_least("members revoked", 5);
         at_least("tokens that count", 50);
+        at_least("machines of bound tokens", 5);
         at_least("authors with several ends", 20);
     }
 
