@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::remote::Open;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// One program on every machine: what you want, what is, and the way from one to the other
@@ -39,6 +40,9 @@ pub(crate) struct Global {
     /// Socket of the agent [env: LAB_SOCKET]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Ask this machine instead, with your key: NODE or NODEID@IP:PORT [env: LAB_AT]
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) at: Option<String>,
     /// Key file that signs changes [env: LAB_KEY]
     #[arg(id = "key-file", long = "key", global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
@@ -57,6 +61,9 @@ pub(crate) struct Global {
     /// Answer yes to questions
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
+    /// What is open at the other machine.
+    #[arg(skip)]
+    pub(crate) open: Open,
 }
 
 /// The form of a result.
@@ -118,6 +125,9 @@ Examples:
     /// The root keys, and the records that they sign
     #[command(subcommand)]
     Root(RootVerb),
+    /// The mesh that this machine trusts, and the end of that trust
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Show and change labels of machines
     #[command(subcommand)]
     Label(LabelVerb),
@@ -165,6 +175,15 @@ Examples:
   lab history -n 5
   lab history nuc1                changes that touch a name, path or label")]
     History(HistoryArgs),
+    /// Show what machines recorded of what happened, and verify it
+    #[command(after_help = "\
+Examples:
+  lab audit --since 2h                 what is kept here
+  lab audit --node nuc1 --what change  changes that were handed in on nuc1
+  lab audit -o ndjson > audit.ndjson   an export
+  lab audit verify                     are the chains that are kept here whole?
+  lab audit verify -f audit.ndjson     is this export?")]
+    Audit(AuditArgs),
     /// Take a change back: write again what stood before it
     #[command(after_help = "\
 Examples:
@@ -240,6 +259,9 @@ pub(crate) struct JoinArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) bind: Option<SocketAddr>,
+    /// Where this machine's /sys and /proc are; tells its MAC addresses and serial number
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
     /// Do not look for members on the local network
     #[arg(long)]
     pub(crate) no_lan: bool,
@@ -255,6 +277,7 @@ pub(crate) enum TokenVerb {
 Examples:
   lab token create --label role=web --label site=attic --ttl 30m
   lab token create nuc4 --typed          a short one to type on a console
+  lab token create nuc3 --mac 52:54:00:12:34:56    for that machine only
   lab token create --role laptop --qr    for a person's laptop")]
     Create(TokenCreateArgs),
     /// List join tokens
@@ -306,6 +329,12 @@ pub(crate) struct TokenCreateArgs {
     /// A person must confirm the join as well: lab node confirm
     #[arg(long)]
     pub(crate) confirm: bool,
+    /// Only for the machine with this MAC address; `declared` is the one that NAME is declared with
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac: Option<String>,
+    /// Only for the machine with this serial number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) serial: Option<String>,
     /// With --role laptop: what its user may do
     #[arg(long = "right", value_name = "RIGHT", value_delimiter = ',')]
     pub(crate) rights: Vec<String>,
@@ -346,9 +375,23 @@ pub(crate) enum NodeVerb {
     /// Show everything about one machine
     Show(NodeNameArgs),
     /// Confirm that a machine that joined may be a member
-    Confirm(NodeNameArgs),
+    #[command(after_help = "\
+Examples:
+  lab node confirm nuc4                            shows its words, and asks
+  lab node confirm nuc4 --words 'ab cd ef gh'      the words that nuc4 shows on its screen")]
+    Confirm(NodeConfirmArgs),
     /// Take a machine out of the mesh (the same as `lab revoke`)
     Rm(NodeNameArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeConfirmArgs {
+    /// Its name, or its id as node:…
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// The four words that the machine itself shows; they are checked and nobody is asked
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) words: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -383,6 +426,14 @@ Examples:
     Add(OperatorAddArgs),
     /// Take an operator's rights away (the same as `lab revoke`)
     Rm(OperatorRmArgs),
+    /// Decide over changes that came only after their lease or grant had ended
+    #[command(after_help = "\
+Examples:
+  lab operator seal lap --dry-run       what came late
+  lab operator seal lap                 all of it counts
+  lab operator seal lap --until 3f2a…   only what was said up to this change
+  lab operator seal lap --none          nothing of it counts")]
+    Seal(OperatorSealArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -455,10 +506,43 @@ Examples:
   lab root registrars nas1 nuc1 nuc2
   lab root registrars --all           every member again")]
     Registrars(RootRegistrarsArgs),
+    /// Type the words of a root key once, to know that they are still there and right
+    #[command(after_help = "\
+Examples:
+  lab root try                       asks for the words; nothing is signed
+  lab root try --words-file ./one.words")]
+    Try(RootTryArgs),
     /// Sign a record that another keeper wrote; needs no agent and no network
     Sign(RootSignArgs),
     /// Hand in a record that enough keepers signed
     Publish(RootPublishArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TrustVerb {
+    /// Show the six words of the mesh: two machines of one mesh show the same
+    Words,
+    /// Leave a mesh that was founded again, so that this machine can join the new one
+    #[command(after_help = "\
+Examples:
+  sudo systemctl stop lab-agent
+  sudo lab trust reset --mesh mesh:…    moves the old folder aside, and deletes nothing
+  sudo lab join TOKEN")]
+    Reset(TrustResetArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrustResetArgs {
+    /// Id of the new mesh, as `lab trust words` shows it on a machine of that mesh
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootTryArgs {
+    /// A file with the 24 words; without it, they are asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) words_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -518,6 +602,9 @@ pub(crate) struct OperatorKeyArgs {
     /// Who the key belongs to
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
+    /// Id of the mesh, where no agent runs; `lab trust words` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesh: Option<String>,
     /// Keep it without a passphrase
     #[arg(long)]
     pub(crate) no_passphrase: bool,
@@ -552,6 +639,22 @@ pub(crate) struct OperatorRmArgs {
     /// Its name or key
     #[arg(value_name = "OPERATOR")]
     pub(crate) operator: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OperatorSealArgs {
+    /// Its name or key
+    #[arg(value_name = "OPERATOR")]
+    pub(crate) operator: String,
+    /// The last change that counts; without it, all of them do
+    #[arg(long, value_name = "CHANGE", conflicts_with = "none")]
+    pub(crate) until: Option<String>,
+    /// None of them counts
+    #[arg(long)]
+    pub(crate) none: bool,
+    /// Only show what came late
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -683,6 +786,41 @@ pub(crate) struct HistoryArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<AuditVerb>,
+    /// Only records of this machine
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only what a key, person or user had to do with
+    #[arg(long, value_name = "KEY|NAME|UID")]
+    pub(crate) who: Option<String>,
+    /// Only one kind: change, refused, member, config, alarm, …
+    #[arg(long, value_name = "KIND")]
+    pub(crate) what: Option<String>,
+    /// Only from then on, by the clock of each machine
+    #[arg(long, value_name = "2h|TIME")]
+    pub(crate) since: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AuditVerb {
+    /// Verify that records are whole chains; exit 1 if not
+    Verify(AuditVerifyArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditVerifyArgs {
+    /// Only the chain of this machine
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// An export (`lab audit -o ndjson`) instead of what is kept here; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct UndoArgs {
     /// The change, as `lab history` shows it; without it, your own last one
     #[arg(value_name = "CHANGE")]
@@ -729,6 +867,9 @@ pub(crate) struct AgentRunArgs {
     /// What to log: error, warn, info, debug, or a filter
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// Do not let devices of admins and operators ask this machine with --at
+    #[arg(long)]
+    pub(crate) no_remote_api: bool,
     /// Accept simulated faults over the socket, for tests and the demo
     #[arg(long)]
     pub(crate) allow_faults: bool,
@@ -863,11 +1004,15 @@ mod tests {
             "status all -a --exit-code",
             "history word -n 3",
             "doctor --exit-code",
-            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --log info --allow-faults",
+            "trust words",
+            "trust reset --mesh m",
+            "root try --words-file f",
+            "agent run --bind 127.0.0.1:1 --root / --config c --no-lan --no-remote-api --log info --allow-faults",
             "revoke n -m why",
             "completion bash",
         ] {
-            let globals = "--data d --socket s --key k -o json -q --color never --no-input -y";
+            let globals =
+                "--data d --socket s --at n --key k -o json -q --color never --no-input -y";
             let all: Vec<_> = words.split(' ').chain(globals.split(' ')).collect();
             let cli = parse(&all).unwrap_or_else(|error| panic!("{words}: {error}"));
             assert_eq!(cli.global.key, Some("k".into()), "{words}");

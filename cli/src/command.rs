@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod apply;
+mod audit;
 mod completion;
 mod demo;
 mod doctor;
@@ -16,14 +17,17 @@ mod operator;
 mod plan;
 mod revoke;
 mod root;
+mod seal;
 mod status;
 mod target;
 mod token;
+mod trust;
 mod undo;
 
 use crate::args::{Cli, Global, Verb};
 use crate::error::{CommandError, Exit};
 use crate::print::{Envelope, Report};
+use crate::remote;
 use crate::ui::Ui;
 
 /// What every command gets.
@@ -66,27 +70,47 @@ fn block_on(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
         return Ok(completion::run(context, args));
     }
     let verb = match verb {
-        Verb::Agent(args) => return agent::run(context, args),
+        Verb::Agent(args) => {
+            remote::only_here(context.global, "lab agent")?;
+            return agent::run(context, args);
+        }
         other => other,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Another machine takes whoever does not answer for gone: questions to a person must not keep links waiting.
+    let mut builder = match remote::at(context.global) {
+        Some(_) => tokio::runtime::Builder::new_multi_thread(),
+        None => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| {
             CommandError::new(Exit::Failed, "C005", "start the program").because(&error)
         })?;
-    runtime.block_on(run(context, verb))
+    runtime.block_on(async {
+        let outcome = run(context, verb).await;
+        context.global.open.close().await;
+        outcome
+    })
 }
 
 async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
     match verb {
-        Verb::Init(args) => init::run(context, args),
-        Verb::Join(args) => join::run(context, args).await,
+        Verb::Init(args) => {
+            remote::only_here(context.global, "lab init")?;
+            init::run(context, args)
+        }
+        Verb::Join(args) => {
+            remote::only_here(context.global, "lab join")?;
+            join::run(context, args).await
+        }
         Verb::Token(verb) => token::run(context, verb).await,
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Operator(verb) => operator::run(context, verb).await,
         Verb::Admin(verb) => admin::run(context, verb).await,
         Verb::Root(verb) => root::run(context, verb).await,
+        Verb::Trust(verb) => trust::run(context, verb).await,
         Verb::Label(verb) => label::run(context, verb).await,
         Verb::Target(args) => target::run(context, args).await,
         Verb::Plan(args) => plan::run(context, args).await,
@@ -94,6 +118,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::History(args) => history::run(context, args).await,
+        Verb::Audit(args) => audit::run(context, args).await,
         Verb::Undo(args) => undo::run(context, args).await,
         Verb::Doctor(args) => doctor::run(context, args).await,
         Verb::Revoke(args) => {
@@ -105,7 +130,10 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
             };
             revoke::run(context, &args.name, &why).await
         }
-        Verb::Demo(args) => demo::run(context, args).await,
+        Verb::Demo(args) => {
+            remote::only_here(context.global, "lab demo")?;
+            demo::run(context, args).await
+        }
         Verb::Agent(_) | Verb::Completion(_) => Ok(Exit::Done),
     }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub(crate) const DATA: &str = "LAB_DATA";
 /// The agent's socket; as `--socket`.
 pub(crate) const SOCKET: &str = "LAB_SOCKET";
+/// The machine to ask; as `--at`.
+pub(crate) const AT: &str = "LAB_AT";
 /// The key file that signs; as `--key`.
 pub(crate) const KEY: &str = "LAB_KEY";
 /// A file with the passphrase of the key file, for scripts.

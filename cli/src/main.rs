@@ -9,7 +9,9 @@ mod error;
 mod key;
 mod print;
 mod proposal;
+mod remote;
 mod session;
+mod tried;
 mod ui;
 mod view;
 

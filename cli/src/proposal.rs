@@ -202,11 +202,11 @@ impl Proposal {
     }
 }
 
-fn all_hex(bytes: &[u8]) -> String {
+pub(crate) fn all_hex(bytes: &[u8]) -> String {
     hex(bytes, bytes.len())
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! A conversation with the agent of this machine: reads its replica, signs on the person's side, hands in.
+//! A conversation with an agent, of this machine or another: reads its replica, signs on the person's side, hands in.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::error::{CommandError, Exit};
 use crate::key::{self, KeyFile};
 use crate::ui::Ui;
 use crate::view::picture::Picture;
-use crate::{clock, env};
+use crate::{clock, env, remote};
 
 /// Room that one statement leaves for its header, references, message and signature, bytes.
 const STATEMENT_ROOM: usize = 2048;
@@ -111,8 +111,12 @@ pub(crate) fn agent_config(
 }
 
 impl<'a> Session<'a> {
-    /// Connects to the agent of this machine.
+    /// Connects to the agent of this machine, or of the one that `--at` names.
     pub(crate) async fn open(global: &'a Global, ui: &'a Ui) -> Result<Self, CommandError> {
+        if let Some(at) = remote::at(global) {
+            let client = remote::client(global, ui, &at).await?;
+            return Ok(Self { client, ui, global });
+        }
         let socket = agent_config(global, ConfigLayer::default(), None)?.socket;
         let client = Client::connect(&socket)
             .await
@@ -127,19 +131,32 @@ impl<'a> Session<'a> {
 
     /// Parts of the replica.
     pub(crate) async fn view(&self, mask: ViewMask) -> Result<ReplicaView, CommandError> {
-        self.client
-            .view(mask)
-            .await
-            .map_err(|error| client_error(&error))
+        let view = self.client.view(mask).await;
+        let view = view.map_err(|error| client_error(&error))?;
+        self.global.open.note(mask, &view);
+        Ok(view)
     }
 
     /// Where the key for a mesh is.
     pub(crate) fn key_path(&self, mesh: &MeshId) -> PathBuf {
-        key_path(self.global, mesh)
+        let asking = self.global.open.key_path(mesh);
+        asking.unwrap_or_else(|| key_path(self.global, mesh))
     }
 
     /// The person's key, opened, and what the mesh lets it do.
     pub(crate) fn signer(&self, view: &ReplicaView) -> Result<Signer, CommandError> {
+        let signer = self.signer_cut_or_not(view)?;
+        if signer.operator.is_revoked {
+            let message = format!("the rights of {} were revoked", signer.operator.name);
+            return Err(
+                CommandError::new(Exit::Permission, "K008", message).hint("lab operator list")
+            );
+        }
+        Ok(signer)
+    }
+
+    /// The same for those who were revoked as well: what an admin says against other admins may outweigh that.
+    pub(crate) fn signer_cut_or_not(&self, view: &ReplicaView) -> Result<Signer, CommandError> {
         let path = self.key_path(&view.mesh);
         if !path.exists() {
             let message = format!("there is no key for this mesh at {}", path.display());
@@ -164,14 +181,16 @@ impl<'a> Session<'a> {
                 ))
             })?;
         let is_over = operator.not_after.is_some_and(|end| view.at > end);
-        if operator.is_revoked || is_over {
-            let word = if is_over { "expired" } else { "were revoked" };
-            let message = format!("the rights of {} {word}", operator.name);
+        if is_over {
+            let message = format!("the rights of {} expired", operator.name);
             return Err(
                 CommandError::new(Exit::Permission, "K008", message).hint("lab operator list")
             );
         }
-        let key = open_key(&file, self.ui)?;
+        let key = match self.global.open.key(&file.public) {
+            Some(key) => key,
+            None => open_key(&file, self.ui)?,
+        };
         Ok(Signer {
             key,
             operator: operator.clone(),
@@ -399,7 +418,12 @@ fn size_of(op: &Op) -> usize {
     Body::Edit(edit).encode().len()
 }
 
-/// A failure of the agent's socket as a person should read it.
+/// Something that was seen, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Cause(String);
+
+/// A failure of the way to the agent as a person should read it.
 pub(crate) fn client_error(error: &ClientError) -> CommandError {
     match error {
         ClientError::NotRunning { socket, source } => {
@@ -416,6 +440,19 @@ pub(crate) fn client_error(error: &ClientError) -> CommandError {
         )
         .because(error)
         .hint("use sudo, or join the group of the socket"),
+        ClientError::Unreachable { place, why } => {
+            let message = format!("{place} cannot be reached");
+            CommandError::new(Exit::NoAgent, "C051", message)
+                .because(&Cause(why.clone()))
+                .hint("is it on, and may its UDP port be reached from here?")
+                .hint("another machine, or an address: --at NODEID@IP:PORT")
+        }
+        ClientError::NotEntitled { place, why } => {
+            let message = format!("{place} does not talk to this key");
+            CommandError::new(Exit::Permission, "C052", message)
+                .because(&Cause(why.clone()))
+                .hint("an admin sees who may: lab operator list")
+        }
         ClientError::Refused { code, why } => CommandError::new(Exit::Refused, code, why.clone()),
         ClientError::Unanswered { .. } => {
             CommandError::new(Exit::Failed, "C012", "the agent gave no answer")

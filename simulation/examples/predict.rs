@@ -12,7 +12,7 @@ use std::error::Error;
 use lab_agent_core::{Command, CommandId, Event, Reply};
 use lab_crdt_log::{Body, Draft, Edit, Grant, Rights, seal};
 use lab_crdt_model::view::Liveness;
-use lab_crdt_model::{Field, Mono, Op, StatementId, Value};
+use lab_crdt_model::{Caller, Field, Mono, Op, StatementId, Value};
 use lab_simulation::note::{Note, What};
 use lab_simulation::{Options, Person, StoreKind, World, costs, network, seed};
 
@@ -229,7 +229,13 @@ fn edit(world: &mut World, origin: usize, round: usize) -> Edited {
     pass(world, costs::ASK_US);
     world.take_notes();
     let statements = vec![bytes];
-    let command = world.send_command(origin, Command::Submit { statements });
+    let command = world.send_command(
+        origin,
+        Command::Submit {
+            caller: Caller::Local { uid: 0 },
+            statements,
+        },
+    );
     let mut told: BTreeMap<usize, Mono> = BTreeMap::new();
     let mut acked = None;
     world.run_until(30_000, |w| {

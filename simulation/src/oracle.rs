@@ -20,6 +20,7 @@ mod fake;
 mod a_refused_change_is_never_half_there;
 mod acknowledged_changes_survive;
 mod an_edit_costs_at_most_so_many_messages;
+mod audit_chains_are_whole;
 mod copied_keys_are_noticed;
 mod corruption_is_never_silent;
 mod dead_nodes_are_noticed;
@@ -43,6 +44,7 @@ mod synced_means_equal;
 mod tokens_admit_once;
 mod unknown_kinds_survive;
 mod views_never_go_back;
+mod what_comes_late_waits;
 
 use lab_crdt_model::Mono;
 use lab_crdt_model::id::base32;
@@ -160,6 +162,8 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         Box::new(no_livelock::Livelock::new(limits)),
         Box::new(expired_members_stay_out::Leases::default()),
         Box::new(copied_keys_are_noticed::Copies::default()),
+        Box::new(what_comes_late_waits::Latecomers::default()),
+        Box::new(audit_chains_are_whole::AuditChains::default()),
     ]
 }
 

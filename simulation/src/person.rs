@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use lab_agent_core::{Command, Prepared, Reply};
 use lab_crdt_log::{Body, Draft, Edit, seal};
 use lab_crdt_model::limit::REFS_MAX;
-use lab_crdt_model::{AuthorId, Field, MeshId, Op, StatementId, Value, Wall};
+use lab_crdt_model::{AuthorId, Caller, Field, MeshId, Op, StatementId, Value, Wall};
 
 use crate::world::World;
 
@@ -87,6 +87,7 @@ impl Person {
             Reply::Prepared(prepared) => {
                 let statements = self.sign(&prepared, world.wall(node), body);
                 let command = Command::Submit {
+                    caller: Caller::Local { uid: 0 },
                     statements: statements.clone(),
                 };
                 (world.ask(node, command), statements)

@@ -16,7 +16,7 @@ use crate::seed;
 use crate::world::World;
 
 /// The first kind of statement that this version does not know.
-pub const FIRST_KIND: u8 = 13;
+pub const FIRST_KIND: u8 = 17;
 /// The first kind of frame that this version does not know.
 pub const FIRST_FRAME: u8 = 10;
 /// The first section of reports that this version does not know.

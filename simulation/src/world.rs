@@ -29,7 +29,7 @@ use bytes::Bytes;
 use lab_agent_core::{Command, CommandId, Config, Input, Reply, StoreId};
 use lab_crdt_log::RootRecord;
 use lab_crdt_model::link::Channel;
-use lab_crdt_model::{MeshId, Mono, NodeId};
+use lab_crdt_model::{AuthorId, MeshId, Mono, NodeId, Standing};
 
 use crate::clock::START_NS;
 use crate::network::{self, Network};
@@ -293,7 +293,7 @@ impl World {
         let id = CommandId(self.command_id);
         self.record(node, kind::COMMAND, 0, id.0, 0);
         let is_submit = matches!(command, Command::Submit { .. });
-        if let Command::Submit { statements } = &command
+        if let Command::Submit { statements, .. } = &command
             && self.options.is_noted
         {
             let statements = statements.clone();
@@ -313,6 +313,11 @@ impl World {
         self.hosts[node].asked.insert(id, is_submit);
         self.input(node, Input::Command { id, command });
         id
+    }
+
+    /// Whose devices a node lets ask over the remote API.
+    pub fn devices(&self, node: usize) -> &BTreeMap<AuthorId, Standing> {
+        &self.hosts[node].devices
     }
 
     /// The answer to a command, if it is there.

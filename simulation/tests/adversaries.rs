@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_agent_core::{Reply, ViewMask};
-use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
+use lab_crdt_log::{Alarm, AuditRecord, Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::report::Section;
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{Liveness, MemberState, ReplicaView, Role};
@@ -428,6 +428,28 @@ fn a_rooted_node_speaks_for_nobody_else() {
     }
 }
 
+#[test]
+fn a_machine_that_rewinds_its_audit_chain_is_noticed_by_all_and_nobody_else_is_blamed() {
+    let mut w = story(18, &mut Rooted::default(), &[0, 1, 2, 3], nothing);
+    let rooted = w.id(THEIRS);
+    for node in honest(&w) {
+        let issues = view(&mut w, node).issues;
+        let of: Vec<_> = issues.iter().filter(|i| i.code == "M043").collect();
+        let blamed: Vec<_> = of.iter().map(|i| i.subject.as_str()).collect();
+        assert_eq!(blamed, [rooted.to_string()], "node {node}");
+        let records = w.audit_records(node).expect("it runs");
+        let is_recorded = records.iter().any(|bytes| {
+            let body = AuditRecord::open(&w.mesh(), bytes)
+                .ok()
+                .and_then(|r| r.body());
+            body.is_some_and(|body| {
+                matches!(body.act, lab_crdt_log::Act::Alarm(Alarm::WentBack { node, .. }) if node == rooted)
+            })
+        });
+        assert!(is_recorded, "node {node}");
+    }
+}
+
 /// An author whose quota is used up may not go on by referring to what is beyond it.
 #[test]
 fn statements_that_others_wait_for_do_not_lift_what_is_kept_of_a_revoked_key() {
@@ -775,7 +797,13 @@ fn an_operator_who_hands_in_without_end_is_told_when_to_go_on() {
     let mut refused = None;
     for (n, bytes) in said.iter().enumerate() {
         let statements = vec![bytes.clone()];
-        match w.ask(1, lab_agent_core::Command::Submit { statements }) {
+        match w.ask(
+            1,
+            lab_agent_core::Command::Submit {
+                caller: lab_crdt_model::Caller::Local { uid: 0 },
+                statements,
+            },
+        ) {
             Reply::Submitted { .. } => {}
             Reply::Refused { code, why } => {
                 refused = Some((n, code, why));
@@ -790,7 +818,13 @@ fn an_operator_who_hands_in_without_end_is_told_when_to_go_on() {
     assert!(why.ends_with("try again in 1 s"), "{why}");
     w.run_for(2_000);
     let statements = vec![said[count].clone()];
-    let again = w.ask(1, lab_agent_core::Command::Submit { statements });
+    let again = w.ask(
+        1,
+        lab_agent_core::Command::Submit {
+            caller: lab_crdt_model::Caller::Local { uid: 0 },
+            statements,
+        },
+    );
     assert!(matches!(again, Reply::Submitted { .. }), "{again:?}");
     assert!(
         w.run_until(30_000, |w| are_equal(w)),

@@ -17,7 +17,9 @@ use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::token::{Seed, Ticket, Token};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Caller, Field, Hardware, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall,
+};
 use lab_mesh_proto::join::{JoinFrame, JoinReply};
 use lab_simulation::{Person, World};
 
@@ -58,6 +60,7 @@ fn joiner() -> (Agent, NodeId) {
         token: Token::Typed(Seed::Long([9; 16])),
         via: vec![(named, address(1))],
         operator_key: None,
+        hardware: Hardware::default(),
     };
     let now = Now {
         mono: Mono(1_000_000_000),
@@ -156,6 +159,7 @@ fn whoever_was_not_asked_lets_nobody_in() {
         }),
         via: vec![],
         operator_key: None,
+        hardware: Hardware::default(),
     };
     let keys = NodeKeys::new(&[5; 32]);
     let mut agent = Agent::new(Config::homelab("0"), keys, boot, [0; 32], now).unwrap();
@@ -220,7 +224,13 @@ fn a_stamp_from_the_far_future_ends_nobody_elses_grant() {
         }),
     };
     let statements = vec![seal(&tail.mesh, &liar.key, &draft).unwrap()];
-    let reply = w.ask(0, Command::Submit { statements });
+    let reply = w.ask(
+        0,
+        Command::Submit {
+            caller: Caller::Local { uid: 0 },
+            statements,
+        },
+    );
     assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
 
     let reply = carol.set(&mut w, 0, "on/all/params/y", Value::Int(2));

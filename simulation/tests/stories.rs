@@ -1,9 +1,9 @@
 //! Stories of small meshes, told in virtual time.
 
-use lab_agent_core::{Event, Reply, ViewMask};
-use lab_crdt_log::{Body, Grant, Revoke, Rights, WitnessRule};
+use lab_agent_core::{Command, Event, Reply, ViewMask};
+use lab_crdt_log::{Act, Alarm, AuditRecord, Body, Grant, Revoke, Rights, WitnessRule};
 use lab_crdt_model::view::{Liveness, Role};
-use lab_crdt_model::{AuthorId, NodeId, Value};
+use lab_crdt_model::{AuthorId, Caller, NodeId, Standing, Value, Wall};
 use lab_simulation::disk::DiskFault;
 use lab_simulation::{Person, World};
 
@@ -485,5 +485,162 @@ mod an_oracle_fails_when_it_should {
         let heard = w.value(3, "on/all/params/x").is_some();
         // The agent itself stops talking to the revoked node, with or without the gate of the driver.
         assert!(!heard, "the agent relies on the gate alone");
+    }
+}
+
+#[test]
+fn a_device_may_ask_every_machine_from_its_grant_to_the_end_of_it() {
+    let mut w = World::found(61);
+    w.grow(3);
+    let admin = w.admin.clone();
+    let everywhere = |w: &World, who: &Person, standing: Option<Standing>| {
+        (0..3).all(|n| w.devices(n).get(&who.author()).copied() == standing)
+    };
+    assert!(w.run_until(2_000, |w| everywhere(w, &admin, Some(Standing::Admin))));
+
+    // Bob's grant ends by the clock, cy's is taken away with the key, and both at machines of their own accord.
+    let people = [10, 11].map(|n| Person::new(n, admin.under, "someone"));
+    let [bob, cy] = &people;
+    let ends = [Some(Wall(w.wall(0).0 + 20_000)), None];
+    for (who, not_after) in people.iter().zip(ends) {
+        let grant = Grant {
+            subject: who.author(),
+            name: who.name.clone(),
+            rights: Rights::ALL,
+            scope: vec![String::new()],
+            not_after,
+        };
+        let reply = admin.say(&mut w, 1, Body::Grant(grant));
+        assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
+    }
+    assert!(w.run_until(5_000, |w| {
+        everywhere(w, bob, Some(Standing::Operator)) && everywhere(w, cy, Some(Standing::Operator))
+    }));
+    w.kill(2);
+    w.start(2);
+    assert!(w.run_until(5_000, |w| everywhere(w, bob, Some(Standing::Operator))));
+
+    let revoke = Revoke {
+        key: cy.author(),
+        head: None,
+        reason: String::new(),
+    };
+    admin.say(&mut w, 0, Body::Revoke(revoke));
+    assert!(w.run_until(2_000, |w| everywhere(w, cy, None)));
+    assert!(everywhere(&w, bob, Some(Standing::Operator)));
+    assert!(w.run_until(22_000, |w| everywhere(w, bob, None)));
+    assert!(everywhere(&w, &admin, Some(Standing::Admin)));
+}
+
+#[test]
+fn a_device_hands_in_nothing_that_another_key_signed() {
+    let mut w = World::found(62);
+    w.grow(1);
+    let admin = w.admin.clone();
+    let bob = Person::new(10, admin.under, "bob");
+    let author = admin.author();
+    let Reply::Prepared(prepared) = w.ask(0, Command::Prepare { author }) else {
+        panic!("prepared");
+    };
+    let wall = w.wall(0);
+    let edit = lab_crdt_log::Edit {
+        message: "by ana".into(),
+        ops: vec![],
+    };
+    let statements = admin.sign(&prepared, wall, Body::Edit(edit));
+
+    for (caller, is_taken) in [
+        (Caller::Device(bob.author()), false),
+        (Caller::Device(author), true),
+    ] {
+        let statements = statements.clone();
+        let reply = w.ask(0, Command::Submit { caller, statements });
+        let was_taken = matches!(reply, Reply::Submitted { .. });
+        assert_eq!(was_taken, is_taken, "{reply:?}");
+        let is_refused = matches!(reply, Reply::Refused { code: "M014", .. });
+        assert_eq!(is_refused, !is_taken, "{reply:?}");
+    }
+}
+
+/// The records of a chain that a node keeps.
+fn kept(w: &World, by: usize, of: usize) -> Vec<AuditRecord> {
+    let id = w.id(of);
+    let all = w.audit_records(by).unwrap_or_default();
+    all.iter()
+        .map(|bytes| AuditRecord::open(&w.mesh(), bytes).expect("a record"))
+        .filter(|record| record.node == id)
+        .collect()
+}
+
+fn acts(records: &[AuditRecord]) -> Vec<Act> {
+    records.iter().filter_map(|r| Some(r.body()?.act)).collect()
+}
+
+#[test]
+fn an_audit_node_of_a_mesh_of_twelve_holds_the_chains_of_all_and_of_one_that_is_down() {
+    let mut w = World::found(61);
+    w.grow(12);
+    let admin = w.admin.clone();
+    let has_all = |w: &World| {
+        (0..12)
+            .filter(|n| *n != 3)
+            .all(|n| !kept(w, 3, n).is_empty())
+    };
+    w.run_for(60_000);
+    assert!((0..12).all(|n| w.audit_records(n).unwrap().len() == kept(&w, n, n).len()));
+
+    admin.set(&mut w, 7, "label/n3/lab.role%2Faudit", Value::Bool(true));
+    assert!(w.run_until(120_000, |w| has_all(w)));
+    admin.set(&mut w, 9, "label/n1/canary", Value::Bool(true));
+    let own = kept(&w, 9, 9);
+    assert!(matches!(
+        acts(&own).last(),
+        Some(Act::HandedIn { count: 1, .. })
+    ));
+    assert!(w.run_until(120_000, |w| kept(w, 3, 9) == own));
+    w.kill(9);
+
+    w.kill(3);
+    w.run_for(5_000);
+    w.start(3);
+    w.run_for(20_000);
+    assert_eq!(kept(&w, 3, 9), own);
+    // Nobody else has any of it.
+    assert!(kept(&w, 2, 9).is_empty());
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_noticed_by_others_and_says_itself_what_it_lost() {
+    let mut w = World::found(62);
+    w.grow(4);
+    let admin = w.admin.clone();
+    w.run_for(60_000);
+    w.apply_disk(2, &DiskFault::Snapshot { name: "old".into() });
+    for n in 0..5 {
+        admin.set(&mut w, 2, &format!("on/all/params/p{n}"), text("v"));
+    }
+    let before = kept(&w, 2, 2);
+    w.run_for(90_000);
+    w.kill(2);
+    w.apply_disk(2, &DiskFault::Rollback { to: "old".into() });
+    w.start(2);
+    w.run_for(90_000);
+
+    let lost = acts(&kept(&w, 2, 2))
+        .into_iter()
+        .find(|act| matches!(act, Act::Lost { .. }));
+    let Some(Act::Lost { through, .. }) = lost else {
+        panic!("{:?}", acts(&kept(&w, 2, 2)))
+    };
+    assert_eq!(through, before.last().unwrap().seq);
+    let end = kept(&w, 2, 2).last().unwrap().seq;
+    assert!(end > through, "{end} {through}");
+    for n in [0, 1, 3] {
+        let view = w.agent_view(n, ViewMask::default()).unwrap();
+        let is_told = view.issues.iter().any(|i| i.code == "M043");
+        let is_recorded = acts(&kept(&w, n, n))
+            .iter()
+            .any(|act| matches!(act, Act::Alarm(Alarm::WentBack { .. })));
+        assert!(is_told && is_recorded, "node {n}");
     }
 }

@@ -13,14 +13,19 @@ use std::fs;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_crdt_log::{
-    Admin, Admit, Annul, Body, CoSign, Confirm, Draft, Edit, Grant, Invite, Join, Kind, Register,
-    Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, TokenKeys, Witness,
-    WitnessRule, open, seal, seal_register,
+    Act, Admin, Admit, Alarm, Annul, AuditBody, AuditRecord, Body, CoSign, Confirm, Draft, Edit,
+    Grant, Invite, Join, Kind, Register, Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord,
+    SignedRoot, TokenKeys, Vouch, Witness, WitnessRule, open, seal, seal_audit, seal_register,
 };
-use lab_crdt_model::report::{Beacon, Facts, ResourceReport, ResourceState, Section, Status};
+use lab_crdt_model::report::{
+    AuditHead, Beacon, Facts, ResourceReport, ResourceState, Section, Status,
+};
 use lab_crdt_model::token::{Seed, Ticket, Token, print_typed};
-use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, MeshId, NodeId, Op, StatementId, Value, Wall};
+use lab_crdt_model::view::{MemberState, Role};
+use lab_crdt_model::{
+    AuthorId, Binding, Caller, Field, Hardware, Hlc, Mac, MeshId, NodeId, Op, StatementId, Value,
+    Wall,
+};
 use lab_mesh_proto::join::{
     JOIN_VERSION, JoinFrame, JoinReply, JoinRequest, Offer, Prologue, refusal,
 };
@@ -185,6 +190,7 @@ fn bodies() -> Vec<Body> {
         witness: WitnessRule::One(node(50)),
         confirm: true,
         mesh_mac: tokens.mesh_mac(&mesh()),
+        binding: None,
     };
     let token_signature = tokens.sign_join(&mesh(), &node(60), &[3; 32], Some(&author(61)));
     vec![
@@ -215,6 +221,7 @@ fn bodies() -> Vec<Body> {
             seal_key: [3; 32],
             operator_key: Some(author(61)),
             token_signature,
+            hardware: None,
         }),
         Body::Witness(Witness {
             join: id(8),
@@ -231,12 +238,52 @@ fn bodies() -> Vec<Body> {
         Body::CoSign(CoSign { proposal: id(9) }),
         Body::Unknown(Kind(200), vec![1, 2, 3]),
         Body::Root(next_root()),
+        Body::Vouch(Vouch {
+            grant: id(10),
+            heads: vec![id(11), id(12)],
+            at: Wall(1_700_000_300_000),
+        }),
     ]
+}
+
+/// Kinds that say more than an earlier one of the same word, and the names of their files.
+fn longer_bodies() -> [(&'static str, Body); 2] {
+    let hardware = Hardware::new(
+        [
+            Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            Mac([2, 0, 0, 0, 0, 1]),
+        ],
+        Some("SN-1".into()),
+    );
+    let binding = Binding {
+        mac: hardware.macs.last().copied(),
+        serial: hardware.serial.clone(),
+    };
+    let more = |body| match body {
+        Body::Invite(invite) => Some((
+            "invite-bound",
+            Body::Invite(Invite {
+                binding: Some(binding.clone()),
+                ..invite
+            }),
+        )),
+        Body::Join(join) => Some((
+            "join-hardware",
+            Body::Join(Join {
+                hardware: Some(hardware.clone()),
+                ..join
+            }),
+        )),
+        _ => None,
+    };
+    let all: Vec<_> = bodies().into_iter().filter_map(more).collect();
+    all.try_into().expect("an invite and a join")
 }
 
 #[test]
 fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
-    for (at, body) in bodies().into_iter().enumerate() {
+    let named = bodies().into_iter().map(|body| (body.word(), body));
+    for (at, (name, body)) in named.chain(longer_bodies()).enumerate() {
         let seq = at as u64;
         let prev = if seq == 0 {
             StatementId::ZERO
@@ -253,7 +300,7 @@ fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
         };
         let bytes = seal(&mesh(), &key(1), &draft).expect("a sound draft");
 
-        let stored = golden_bytes(&format!("envelope/v1/{}.hex", body.word()), &bytes);
+        let stored = golden_bytes(&format!("envelope/v1/{name}.hex"), &bytes);
 
         let read = open(&mesh(), &stored).expect("a statement of version 1");
         assert_eq!(read.body, body);
@@ -265,7 +312,9 @@ fn a_statement_of_every_kind_is_written_and_read_as_in_version_1() {
 
 #[test]
 fn every_kind_has_a_golden_statement() {
-    let kinds: Vec<u8> = bodies().iter().map(|body| body.kind().0).collect();
+    let longer = longer_bodies().map(|(_, body)| body);
+    let all = bodies().into_iter().chain(longer);
+    let kinds: Vec<u8> = all.map(|body| body.kind().0).collect();
     let known =
         (0..=255).filter(|n| !matches!(Body::decode(Kind(*n), &[]), Some(Body::Unknown(..))));
     for kind in known {
@@ -311,6 +360,10 @@ fn registers_are_written_and_read_as_in_version_1() {
         ],
         link_count: 3,
         version: "0.1.0".into(),
+        audit: AuditHead {
+            seq: 300,
+            hash: [10; 32],
+        },
     };
     let facts = Facts {
         hostname: "nuc1".into(),
@@ -344,7 +397,7 @@ fn registers_are_written_and_read_as_in_version_1() {
     let sections = [
         (
             Section::Beacon,
-            "beacon",
+            "beacon-with-audit-head",
             encode(postcard::to_stdvec(&beacon)),
         ),
         (Section::Facts, "facts", encode(postcard::to_stdvec(&facts))),
@@ -496,5 +549,96 @@ fn frames_of_the_join_conversation_are_written_and_read_as_in_version_1() {
             &frame.encode().expect("within limits"),
         );
         assert_eq!(JoinFrame::decode(&stored), Ok(frame), "{name}");
+    }
+}
+
+#[test]
+fn a_beacon_of_a_program_without_an_audit_chain_is_still_read() {
+    let path = source::root().join("tests/fixtures/register/v1/beacon.hex");
+    let stored = unhex(&fs::read_to_string(path).expect("a fixture"));
+
+    let read = Register::open(&mesh(), &stored).expect("a register of version 1");
+
+    let beacon: Beacon = postcard::from_bytes(&read.body).expect("a beacon");
+    assert_eq!((beacon.incarnation, beacon.link_count), (77, 3));
+    assert_eq!(beacon.audit, AuditHead::default());
+}
+
+#[test]
+fn an_audit_record_of_every_kind_is_written_and_read_as_in_version_1() {
+    let head = |seq| AuditHead {
+        seq,
+        hash: [seq as u8; 32],
+    };
+    let acts = [
+        Act::Started {
+            incarnation: 77,
+            version: "0.1.0".into(),
+        },
+        Act::Lost {
+            from: 3,
+            through: 300,
+        },
+        Act::handed_in(author(1), &[(id(4), Kind::EDIT), (id(5), Kind::GRANT)]),
+        Act::Refused {
+            author: Some(author(1)),
+            id: None,
+            code: "M013".into(),
+            why: "no".into(),
+        },
+        Act::Witnessed {
+            node: node(50),
+            join: id(6),
+            invite: id(7),
+        },
+        Act::JoinRefused {
+            node: node(50),
+            code: 403,
+            why: "the token was revoked".into(),
+        },
+        Act::MemberChanged {
+            node: node(50),
+            name: "nuc1".into(),
+            state: MemberState::Revoked,
+        },
+        Act::Configured {
+            hash: [8; 32],
+            changed_count: 2,
+            failed_count: 1,
+            files: vec!["/etc/motd".into()],
+        },
+        Act::Alarm(Alarm::Forked { author: author(2) }),
+        Act::Alarm(Alarm::WentBack {
+            node: node(50),
+            told: head(9),
+            tells: head(3),
+        }),
+        Act::Alarm(Alarm::Diverged { peer: node(50) }),
+        Act::Trimmed { end: head(12) },
+        Act::Dropped {
+            node: node(50),
+            end: head(12),
+        },
+        Act::LeftOut { kind: 5, count: 70 },
+    ];
+    let callers = [
+        Some(Caller::Local { uid: 1000 }),
+        Some(Caller::Device(author(1))),
+        None,
+    ];
+    let mut before = AuditHead::default();
+    for (n, act) in acts.into_iter().enumerate() {
+        let caller = callers[n % 3];
+        let body = AuditBody { caller, act };
+        let at = Wall(1_700_000_000_000 + n as u64);
+        let record = seal_audit(&mesh(), &key(50), &before, at, &body);
+        let path = format!("audit/v1/{n:02}-{}.hex", body.act.kind_word());
+
+        let stored = golden_bytes(&path, &record.bytes);
+
+        let read = AuditRecord::open(&mesh(), &stored).expect("a record of version 1");
+        assert_eq!(read, record);
+        assert_eq!(read.body(), Some(body));
+        before = record.head();
     }
 }

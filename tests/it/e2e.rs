@@ -1,5 +1,6 @@
 //! Whole meshes on the loopback network: what people do, with the program they use.
 
+mod audit;
 mod crash;
 mod fleet;
 mod floods;
@@ -8,5 +9,6 @@ mod input;
 mod join;
 mod labels;
 mod operators;
+mod remote;
 mod root;
 mod service;

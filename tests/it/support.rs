@@ -45,6 +45,8 @@ pub(crate) struct Seat {
     pub(crate) netns: Option<String>,
     /// Whether it looks for members on its local network.
     pub(crate) is_lan: bool,
+    /// How far its wall clock is off, for example `-10m`.
+    pub(crate) clock: Option<&'static str>,
 }
 
 impl Seat {
@@ -61,7 +63,23 @@ impl Seat {
             bind: SocketAddr::from((ip, port)),
             netns: None,
             is_lan: false,
+            clock: None,
         }
+    }
+
+    /// Lets a command run under the clock of this place.
+    fn set_clock(&self, command: &mut Command) {
+        let Some(off) = self.clock else { return };
+        let library = format!(
+            "/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1",
+            std::env::consts::ARCH
+        );
+        assert!(Path::new(&library).exists(), "install faketime");
+        command
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME", off)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1");
     }
 }
 
@@ -230,6 +248,7 @@ impl TestLab {
         );
         init.args(["--node", name, "--data"]).arg(&agent.data);
         init.arg("--words-file").arg(self.path("root.words"));
+        agent.seat.set_clock(&mut init);
         run(init).ok();
         self.agents.push(agent);
         self.start(self.agents.len() - 1);
@@ -271,15 +290,23 @@ impl TestLab {
 
     /// The same, for at most `timeout`.
     pub(crate) fn join_within(&self, agent: &Agent, token: &str, timeout: &str) -> Ran {
+        self.join_with_flags(agent, token, &["--timeout", timeout])
+    }
+
+    /// The same, with flags of the command.
+    pub(crate) fn join_with_flags(&self, agent: &Agent, token: &str, flags: &[&str]) -> Ran {
         let mut join = self.command(
             agent.seat.netns.as_deref(),
-            &["join", token, "-y", "--no-passphrase", "--timeout", timeout],
+            &["join", token, "-y", "--no-passphrase"],
         );
+        join.args(flags);
         join.arg("--data").arg(&agent.data);
+        join.arg("--root").arg(&agent.root);
         join.args(["--bind", &agent.seat.bind.to_string()]);
         if !agent.seat.is_lan {
             join.arg("--no-lan");
         }
+        agent.seat.set_clock(&mut join);
         run(join)
     }
 
@@ -309,6 +336,7 @@ impl TestLab {
     /// The command that runs an agent in the foreground.
     pub(crate) fn agent_command(&self, agent: &Agent) -> Command {
         let mut command = self.command(agent.seat.netns.as_deref(), &["agent", "run"]);
+        agent.seat.set_clock(&mut command);
         command
             .arg("--data")
             .arg(&agent.data)
@@ -408,6 +436,7 @@ impl TestLab {
     pub(crate) fn cli(&self, at: usize, args: &[&str]) -> Ran {
         let mut command = self.command(None, args);
         command.env("LAB_DATA", &self.agents[at].data);
+        self.agents[at].seat.set_clock(&mut command);
         run(command)
     }
 
@@ -417,6 +446,7 @@ impl TestLab {
         command
             .env("LAB_DATA", &self.agents[at].data)
             .env("LAB_KEY", key);
+        self.agents[at].seat.set_clock(&mut command);
         run(command)
     }
 
@@ -581,6 +611,18 @@ impl TestLab {
         under: StatementId,
         body: Body,
     ) -> Result<StatementId, ClientError> {
+        let bytes = self.sign(at, key, under, body)?;
+        self.submit_bytes(at, bytes)
+    }
+
+    /// The same without handing it in.
+    pub(crate) fn sign(
+        &self,
+        at: usize,
+        key: &SigningKey,
+        under: StatementId,
+        body: Body,
+    ) -> Result<Bytes, ClientError> {
         self.ask(at, async |client| {
             let prepared = client.prepare(author(key)).await?;
             let draft = Draft {
@@ -591,9 +633,13 @@ impl TestLab {
                 refs: prepared.refs,
                 body,
             };
-            let bytes = seal(&prepared.mesh, key, &draft).expect("within limits");
-            Ok(client.submit(vec![bytes]).await?[0])
+            Ok(seal(&prepared.mesh, key, &draft).expect("within limits"))
         })
+    }
+
+    /// Waits for something on the lab's runtime.
+    pub(crate) fn block_on<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(what)
     }
 
     /// Hands in bytes as they are.

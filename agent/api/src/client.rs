@@ -2,18 +2,22 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use lab_crdt_model::view::ReplicaView;
 use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::audit::AuditDecoder;
 use crate::error::ClientError;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::ViewDecoder;
@@ -25,11 +29,25 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the first exchange on a new connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to the agent of this machine. Cheap to clone; clones share the connection.
+/// How often a remote agent is asked for a sign of life while a call runs.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A connection to an agent. Cheap to clone; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    place: Place,
     agent: AgentClient<Channel>,
+}
+
+/// Where an agent is.
+#[derive(Clone, Debug)]
+enum Place {
+    Socket(PathBuf),
+    Remote {
+        name: String,
+        /// What the other end said when it refused the key.
+        refusal: Refusal,
+    },
 }
 
 impl Client {
@@ -67,12 +85,55 @@ impl Client {
                 })?
                 .map_err(|e| ClientError::Protocol { why: chain(&e) })?;
         let agent = AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { socket, agent })
+        let place = Place::Socket(socket);
+        Ok(Self { place, agent })
     }
 
-    /// Where this client is connected.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Speaks over a stream to the agent of another machine, which proved who it is; `place` names it for people. When
+    /// the stream has ended, the next call opens another one with `dial`; an error of kind `PermissionDenied` says that
+    /// the key was refused.
+    ///
+    /// # Errors
+    /// [`ClientError::NotEntitled`] if the stream ends as the key is refused, [`ClientError::Protocol`] if what answers
+    /// is not an agent.
+    pub async fn over<S, D, F>(first: S, dial: D, place: &str) -> Result<Self, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        D: Fn() -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let refusal = Refusal::default();
+        let noted = refusal.clone();
+        let first = Arc::new(Mutex::new(Some(first)));
+        let connector = tower::service_fn(move |_uri| {
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let dial = dial.clone();
+            let refusal = noted.clone();
+            async move {
+                let stream = match first {
+                    Some(stream) => stream,
+                    None => dial().await.inspect_err(|error| refusal.note(error))?,
+                };
+                Ok::<_, io::Error>(TokioIo::new(Noting { stream, refusal }))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://agent.invalid")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(1 << 20)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(false);
+        let connected = endpoint.connect_with_connector(connector);
+        let channel = tokio::time::timeout(CONNECT_TIMEOUT, connected)
+            .await
+            .map_err(|_elapsed| ClientError::Unanswered {
+                why: "it does not greet back".to_owned(),
+            })?
+            .map_err(|e| ClientError::Protocol { why: chain(&e) })?;
+        let agent = AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let name = place.to_owned();
+        let place = Place::Remote { name, refusal };
+        Ok(Self { place, agent })
     }
 
     /// Asks who answers.
@@ -210,6 +271,23 @@ impl Client {
         }
     }
 
+    /// Fetches the audit records that are kept here: of one node, or of all. Nothing of them was verified.
+    pub async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, ClientError> {
+        let request = pb::AuditRequest {
+            node: node.map(|node| bytes32(&node.0)).unwrap_or_default(),
+        };
+        let reply = self.agent.clone().audit(limited(request)).await;
+        let mut chunks = reply.map_err(|e| self.failed(&e))?.into_inner();
+        let mut decoder = AuditDecoder::default();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|e| self.failed(&e))?;
+            decoder.push(&chunk.bytes);
+        }
+        decoder.finish().ok_or_else(|| ClientError::Protocol {
+            why: "the audit records are cut off or of a later version".to_owned(),
+        })
+    }
+
     /// Watches for changes. The first notice of each kind comes at once, so that what is fetched after it misses
     /// nothing; later ones are coalesced. The stream ends with an error when the agent stops.
     pub async fn watch(
@@ -269,10 +347,27 @@ impl Client {
                     why,
                 }
             }
-            Code::PermissionDenied => ClientError::Denied { why },
-            Code::Unavailable if io_source(status).is_some_and(|e| is_absent(e.kind())) => {
+            Code::PermissionDenied => match &self.place {
+                Place::Socket(_) => ClientError::Denied { why },
+                Place::Remote { name, .. } => ClientError::NotEntitled {
+                    place: name.clone(),
+                    why,
+                },
+            },
+            _ if let Place::Remote { name, refusal } = &self.place
+                && let Some(why) = refusal.words() =>
+            {
+                ClientError::NotEntitled {
+                    place: name.clone(),
+                    why,
+                }
+            }
+            Code::Unavailable
+                if let Place::Socket(socket) = &self.place
+                    && io_source(status).is_some_and(|e| is_absent(e.kind())) =>
+            {
                 ClientError::NotRunning {
-                    socket: self.socket.clone(),
+                    socket: socket.clone(),
                     source: io::Error::new(io::ErrorKind::NotFound, why),
                 }
             }
@@ -336,6 +431,62 @@ fn is_absent(kind: io::ErrorKind) -> bool {
         kind,
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
     )
+}
+
+/// Whether and why the other end refused the key, seen where the transport says it: HTTP/2 forgets it on the way.
+#[derive(Clone, Debug, Default)]
+struct Refusal(Arc<Mutex<Option<String>>>);
+
+impl Refusal {
+    fn note(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *words = Some(error.to_string());
+        }
+    }
+
+    fn words(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// A stream whose refusal is noted.
+struct Noting<S> {
+    stream: S,
+    refusal: Refusal,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        read.map(|read| read.inspect_err(|error| self.refusal.note(error)))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        written.map(|written| written.inspect_err(|error| self.refusal.note(error)))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// The system's error under a failed call, if there is one.

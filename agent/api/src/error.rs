@@ -20,6 +20,23 @@ pub enum ClientError {
         /// In the system's or the agent's words.
         why: String,
     },
+    /// Nobody who may be trusted answers there: the node does not run, cannot be reached from here, or has no remote API.
+    /// Nothing was changed.
+    #[error("reach {place}: {why}")]
+    Unreachable {
+        /// Whom, and where it was looked for.
+        place: String,
+        /// What was seen.
+        why: String,
+    },
+    /// The node answers, but not to this key: it holds no grant in that mesh, or does not any more. Nothing was changed.
+    #[error("ask {place}: {why}")]
+    NotEntitled {
+        /// Whom.
+        place: String,
+        /// In the node's words.
+        why: String,
+    },
     /// The agent understood and said no. Nothing was changed.
     #[error("{why}")]
     Refused {

@@ -6,10 +6,13 @@ use std::pin::Pin;
 use bytes::Bytes;
 use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
+use crate::audit::audit_chunks;
+use crate::guard::{Guarded, Identify};
+use crate::methods::Asker;
 use crate::types::{End, Info, Notice, NoticeKind, Prepared, Root, ViewMask};
 use crate::view::encode_view;
 use crate::wire::pb::agent_server::{Agent, AgentServer};
@@ -61,20 +64,37 @@ pub trait Handler: Send + Sync + 'static {
     /// The root record in force.
     fn root(&self) -> impl Future<Output = Result<Root, Refusal>> + Send;
     /// Takes in signed statements, all or none, and answers once they are durable: 1 to [`SUBMIT_COUNT_MAX`] of
-    /// at most `STATEMENT_BYTES_MAX` bytes, which was checked.
+    /// at most `STATEMENT_BYTES_MAX` bytes, which was checked. A device hands in only what its own key signed, and root
+    /// records, which was not.
     fn submit(
         &self,
+        caller: Caller,
         statements: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<StatementId>, Refusal>> + Send;
+    /// Audit records that are kept here: of one node, or of all.
+    fn audit(
+        &self,
+        node: Option<NodeId>,
+    ) -> impl Future<Output = Result<Vec<Bytes>, Refusal>> + Send;
     /// Says when something changes.
     fn watch(&self) -> impl Future<Output = Result<Notices, Refusal>> + Send;
     /// Behaves as if these peers could not be reached.
     fn block(&self, peers: Vec<NodeId>) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
-/// Wraps a handler for a tonic server.
-pub fn service<H: Handler>(handler: H) -> AgentServer<impl Agent> {
-    AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+/// Wraps a handler for a tonic server, behind [the table of methods](crate::METHODS).
+pub fn service<H: Handler, I: Identify>(
+    handler: H,
+    identify: I,
+) -> Guarded<AgentServer<impl Agent>, I> {
+    let server = AgentServer::new(Adapter { handler }).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Guarded::new(server, identify)
+}
+
+/// Who asks, as the guard noted it.
+fn asker<T>(request: &Request<T>) -> Result<Asker, Status> {
+    let asker = request.extensions().get::<Asker>().copied();
+    asker.ok_or_else(|| Status::permission_denied("who asks is not known"))
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<pb::Chunk, Status>> + Send>>;
@@ -98,6 +118,7 @@ struct Adapter<H> {
 impl<H: Handler> Agent for Adapter<H> {
     type ViewStream = Chunks;
     type SupposeStream = Chunks;
+    type AuditStream = Chunks;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::Notice, Status>> + Send>>;
 
     async fn info(
@@ -185,6 +206,7 @@ impl<H: Handler> Agent for Adapter<H> {
         &self,
         request: Request<pb::SubmitRequest>,
     ) -> Result<Response<pb::SubmitReply>, Status> {
+        let caller = asker(&request)?.caller;
         let statements = request.into_inner().statements;
         if statements.is_empty() || statements.len() > SUBMIT_COUNT_MAX {
             let why = format!("a submission has 1 to {SUBMIT_COUNT_MAX} statements");
@@ -200,10 +222,23 @@ impl<H: Handler> Agent for Adapter<H> {
             );
             return Err(Status::invalid_argument(why));
         }
-        let ids = self.handler.submit(statements).await?;
+        let ids = self.handler.submit(caller, statements).await?;
         Ok(Response::new(pb::SubmitReply {
             ids: ids.iter().map(|id| bytes32(&id.0)).collect(),
         }))
+    }
+
+    async fn audit(
+        &self,
+        request: Request<pb::AuditRequest>,
+    ) -> Result<Response<Self::AuditStream>, Status> {
+        let node = match &request.into_inner().node[..] {
+            [] => None,
+            id => Some(NodeId(id32("node", id)?)),
+        };
+        let records = self.handler.audit(node).await?;
+        let chunks = audit_chunks(records).map(|bytes| Ok(pb::Chunk { bytes }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 
     async fn watch(

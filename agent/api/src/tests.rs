@@ -1,5 +1,6 @@
 //! The client against a fake agent, over a real Unix socket.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -7,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use lab_crdt_model::limit::STATEMENT_BYTES_MAX;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Caller, Hlc, MeshId, NodeId, Standing, StatementId, Wall};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -23,9 +25,18 @@ use crate::*;
 struct Fake {
     refusal: Option<Refusal>,
     submitted: Arc<Mutex<Vec<Bytes>>>,
+    caller: Arc<Mutex<Option<Caller>>>,
     blocked: Arc<Mutex<Vec<NodeId>>>,
+    callers: Arc<Mutex<Vec<Caller>>>,
+    /// A submission is answered when this has room.
+    room: Option<Arc<Semaphore>>,
     is_deaf: bool,
 }
+
+const OWNER: Asker = Asker {
+    caller: Caller::Local { uid: 7 },
+    role: Role::Owner,
+};
 
 impl Fake {
     fn answer<T>(&self, value: T) -> Result<T, Refusal> {
@@ -66,12 +77,26 @@ impl Handler for Fake {
         self.answer(root())
     }
 
-    async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
+    async fn submit(
+        &self,
+        caller: Caller,
+        statements: Vec<Bytes>,
+    ) -> Result<Vec<StatementId>, Refusal> {
+        self.callers.lock().unwrap().push(caller);
+        if let Some(room) = &self.room {
+            room.acquire().await.unwrap().forget();
+        }
         let ids = (0..statements.len())
             .map(|i| StatementId([i as u8; 32]))
             .collect();
         self.submitted.lock().unwrap().extend(statements);
+        *self.caller.lock().unwrap() = Some(caller);
         self.answer(ids)
+    }
+
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        let count = if node.is_some() { 3 } else { 5_000 };
+        self.answer((0..count).map(|n| vec![n as u8; 700].into()).collect())
     }
 
     async fn watch(&self) -> Result<Notices, Refusal> {
@@ -120,6 +145,8 @@ fn view() -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 
@@ -173,7 +200,7 @@ impl Running {
             async move {
                 let connections =
                     UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
-                let server = Server::builder().add_service(service(fake));
+                let server = Server::builder().add_service(service(fake, |_: &_| Ok(OWNER)));
                 server.serve_with_incoming(connections).await.unwrap();
             },
             &handle,
@@ -241,6 +268,12 @@ async fn every_answer_arrives_as_it_was_given() {
     let ids = client.submit(statements.clone()).await.unwrap();
     assert_eq!(ids, [StatementId([0; 32]), StatementId([1; 32])]);
     assert_eq!(*fake.submitted.lock().unwrap(), statements);
+    assert_eq!(*fake.callers.lock().unwrap(), [OWNER.caller]);
+    assert_eq!(client.audit(None).await.unwrap().len(), 5_000);
+    let of_one = client.audit(Some(NodeId([1; 32]))).await.unwrap();
+    assert_eq!(of_one[2], vec![2; 700]);
+    let caller = *fake.caller.lock().unwrap();
+    assert!(matches!(caller, Some(Caller::Local { .. })));
     client.block(&[NodeId([4; 32])]).await.unwrap();
     assert_eq!(*fake.blocked.lock().unwrap(), [NodeId([4; 32])]);
 }
@@ -435,4 +468,149 @@ fn assert_is_gone(error: &ClientError) {
         ),
         "{error:?}"
     );
+}
+
+/// A client that is identified like this, over a stream without an address.
+async fn client_as(
+    tasks: &mut JoinSet<()>,
+    fake: Fake,
+    identity: impl Fn() -> Result<Asker, String> + Clone + Send + Sync + 'static,
+) -> Client {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let identify = move |_: &_| identity();
+    let server = Server::builder().add_service(service(fake, identify).with_hand_ins(2));
+    tasks.spawn(async move {
+        let incoming = tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]);
+        server.serve_with_incoming(incoming).await.unwrap();
+    });
+    let gone = || std::future::ready(Err(std::io::ErrorKind::NotConnected.into()));
+    Client::over(ours, gone, "nuc1").await.unwrap()
+}
+
+/// Whether a call was let through, whatever came of it.
+async fn is_answered(client: &Client, method: &str) -> bool {
+    let end = End {
+        key: AuthorId([8; 32]),
+        head: Some(StatementId([4; 32])),
+    };
+    let outcome = match method {
+        "Info" => client.info().await.map(drop),
+        "View" => client.view(ViewMask::default()).await.map(drop),
+        "Suppose" => client.suppose(&[end, end]).await.map(drop),
+        "Prepare" => client.prepare(AuthorId([8; 32])).await.map(drop),
+        "Root" => client.root().await.map(drop),
+        "Submit" => client
+            .submit(vec![Bytes::from_static(b"x")])
+            .await
+            .map(drop),
+        "Audit" => client.audit(None).await.map(drop),
+        "Watch" => client.watch().await.map(drop),
+        "Block" => client.block(&[]).await,
+        other => panic!("the test does not know {other}: give it a call and a line below"),
+    };
+    match outcome {
+        Ok(()) => true,
+        Err(ClientError::NotEntitled { .. }) => false,
+        Err(other) => panic!("{method}: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn every_role_gets_what_the_table_says_and_nothing_else() {
+    // Written by hand, and not from the table: owner, group, admin, operator, laptop, node, nobody.
+    let expected = [
+        ("Info", "yyyy---"),
+        ("View", "yyyy---"),
+        ("Suppose", "yyyy---"),
+        ("Prepare", "yyyy---"),
+        ("Root", "yyyy---"),
+        ("Submit", "yyyy---"),
+        ("Audit", "yyyy---"),
+        ("Watch", "yyyy---"),
+        ("Block", "y------"),
+    ];
+    assert_eq!(METHODS.map(|m| m.name), expected.map(|(name, _)| name));
+    let mut tasks = JoinSet::new();
+
+    for (at, role) in Role::ALL.into_iter().enumerate() {
+        let fake = Fake::default();
+        let asker = Asker { role, ..OWNER };
+        let client = client_as(&mut tasks, fake.clone(), move || Ok(asker)).await;
+        for (method, row) in expected {
+            let is_for = row.as_bytes()[at] == b'y';
+            let is = is_answered(&client, method).await;
+            assert_eq!(is, is_for, "{method} for {role:?}");
+        }
+        // What was refused did not reach the agent.
+        let may_submit = expected[5].1.as_bytes()[at] == b'y';
+        assert_eq!(
+            fake.submitted.lock().unwrap().len(),
+            usize::from(may_submit)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_is_not_known_gets_nothing() {
+    let mut tasks = JoinSet::new();
+    let client = client_as(
+        &mut tasks,
+        Fake::default(),
+        || Err("who is that".to_owned()),
+    )
+    .await;
+
+    for method in METHODS {
+        assert!(!is_answered(&client, method.name).await, "{}", method.name);
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_loses_its_standing_gets_nothing_more_on_the_same_connection() {
+    let key = AuthorId([3; 32]);
+    let standing = Arc::new(Mutex::new(Some(Standing::Operator)));
+    let now = Arc::clone(&standing);
+    let mut tasks = JoinSet::new();
+    let fake = Fake::default();
+    let identity = move || Ok(Asker::device(key, *now.lock().unwrap()));
+    let client = client_as(&mut tasks, fake.clone(), identity).await;
+
+    assert!(is_answered(&client, "Submit").await);
+    assert_eq!(*fake.callers.lock().unwrap(), [Caller::Device(key)]);
+    *standing.lock().unwrap() = None;
+
+    for method in METHODS {
+        assert!(!is_answered(&client, method.name).await, "{}", method.name);
+    }
+}
+
+#[tokio::test]
+async fn submissions_beyond_what_may_be_held_at_once_wait_unread_and_reads_do_not() {
+    let room = Arc::new(Semaphore::new(0));
+    let fake = Fake {
+        room: Some(Arc::clone(&room)),
+        ..Fake::default()
+    };
+    let mut tasks = JoinSet::new();
+    let client = client_as(&mut tasks, fake.clone(), || Ok(OWNER)).await;
+    let mut submissions = JoinSet::new();
+    for _ in 0..5 {
+        let client = client.clone();
+        submissions.spawn(async move { client.submit(vec![Bytes::from_static(b"x")]).await });
+    }
+
+    let held = || fake.callers.lock().unwrap().len();
+    while held() < 2 {
+        client.info().await.unwrap();
+    }
+    for _ in 0..20 {
+        client.info().await.unwrap();
+    }
+    assert_eq!(held(), 2);
+
+    room.add_permits(5);
+    while let Some(answer) = submissions.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    assert_eq!(held(), 5);
 }

@@ -1,14 +1,16 @@
 //! A replica's view as a stream of chunks.
 //!
 //! ```text
-//! chunk*       joined:  version u8 = 1 | postcard of ReplicaView
+//! chunk*       joined:  version u8 = 2 | postcard of ReplicaView | postcard of MoreView
 //! ```
+//!
+//! An earlier agent says nothing after the first part.
 
 use bytes::Bytes;
-use lab_crdt_model::view::ReplicaView;
+use lab_crdt_model::view::{MoreView, ReplicaView};
 
 /// Version of the encoding; the first byte of the stream.
-pub const VIEW_VERSION: u8 = 1;
+pub const VIEW_VERSION: u8 = 2;
 /// Longest chunk, bytes.
 pub const VIEW_CHUNK_BYTES: usize = 1 << 20;
 /// Longest view, bytes: 10,000 nodes with 100 fields each of 300 bytes. A longer one is refused on both sides.
@@ -35,7 +37,11 @@ pub enum ViewDecodeError {
 
 /// Cuts a view into chunks of at most [`VIEW_CHUNK_BYTES`]. Views longer than 512 MiB give no chunks.
 pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
-    let Ok(bytes) = postcard::to_extend(view, vec![VIEW_VERSION]) else {
+    let more = MoreView {
+        bindings: view.bindings.clone(),
+        joins: view.joins.clone(),
+    };
+    let Ok(bytes) = postcard::to_extend(&(view, more), vec![VIEW_VERSION]) else {
         return Vec::new();
     };
     if bytes.len() > VIEW_BYTES_MAX {
@@ -77,17 +83,27 @@ impl ViewDecoder {
         if version != VIEW_VERSION {
             return Err(ViewDecodeError::Version(version));
         }
-        match postcard::take_from_bytes(body) {
-            Ok((view, [])) => Ok(view),
-            Ok(_) | Err(_) => Err(ViewDecodeError::Damaged),
+        let damaged = |_| ViewDecodeError::Damaged;
+        let (mut view, rest) = postcard::take_from_bytes::<ReplicaView>(body).map_err(damaged)?;
+        if rest.is_empty() {
+            return Ok(view);
+        }
+        match postcard::take_from_bytes::<MoreView>(rest).map_err(damaged)? {
+            (MoreView { bindings, joins }, []) => {
+                (view.bindings, view.joins) = (bindings, joins);
+                Ok(view)
+            }
+            _ => Err(ViewDecodeError::Damaged),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lab_crdt_model::view::{MemberState, MemberView, Role};
-    use lab_crdt_model::{Hlc, MeshId, NodeId, StatementId, Wall};
+    use std::collections::BTreeMap;
+
+    use lab_crdt_model::view::{JoinView, MemberState, MemberView, Role};
+    use lab_crdt_model::{Binding, Hardware, Hlc, MeshId, NodeId, StatementId, Wall};
 
     use super::*;
 
@@ -124,6 +140,8 @@ mod tests {
             history: vec![],
             refused: vec![],
             issues: vec![],
+            bindings: BTreeMap::new(),
+            joins: vec![],
         }
     }
 
@@ -151,11 +169,37 @@ mod tests {
     }
 
     #[test]
+    fn what_the_first_format_did_not_say_reads_back_or_is_not_there() {
+        let first = view(2);
+        let binding = Binding {
+            mac: None,
+            serial: Some("SN1".into()),
+        };
+        let whole = ReplicaView {
+            bindings: BTreeMap::from([(StatementId([9; 32]), binding)]),
+            joins: vec![JoinView {
+                node: NodeId([2; 32]),
+                invite: StatementId([9; 32]),
+                hardware: Some(Hardware::default()),
+                witnesses: vec![(NodeId([1; 32]), Wall(3))],
+                needed: 2,
+                is_confirm_due: true,
+            }],
+            ..first.clone()
+        };
+        assert_eq!(decode(&encode_view(&whole)), Ok(whole));
+
+        let bytes = postcard::to_extend(&first, vec![VIEW_VERSION]).unwrap();
+        assert_eq!(decode(&[bytes.into()]), Ok(first));
+    }
+
+    #[test]
     fn a_cut_or_longer_or_newer_view_is_refused() {
         let whole = encode_view(&view(3))[0].clone();
 
         assert_eq!(decode(&[]), Err(ViewDecodeError::Empty));
-        for end in 1..whole.len() {
+        let first = postcard::to_stdvec(&view(3)).unwrap().len() + 1;
+        for end in (1..whole.len()).filter(|end| *end != first) {
             assert_eq!(
                 decode(&[whole.slice(..end)]),
                 Err(ViewDecodeError::Damaged),
@@ -166,7 +210,10 @@ mod tests {
             decode(&[whole.clone(), Bytes::from_static(b"x")]),
             Err(ViewDecodeError::Damaged)
         );
-        let newer = [&[2], &whole[1..]].concat();
-        assert_eq!(decode(&[newer.into()]), Err(ViewDecodeError::Version(2)));
+        let newer = [&[VIEW_VERSION + 1], &whole[1..]].concat();
+        assert_eq!(
+            decode(&[newer.into()]),
+            Err(ViewDecodeError::Version(VIEW_VERSION + 1))
+        );
     }
 }

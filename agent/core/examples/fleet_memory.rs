@@ -24,7 +24,7 @@ use lab_crdt_log::{
 use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{AuthorId, Caller, Field, Hlc, Mono, Now, Op, StatementId, Value, Wall};
 
 const START: u64 = 1_800_000_000_000;
 
@@ -84,6 +84,7 @@ fn form(count: usize) -> Fleet {
             addresses: vec![([10, 0, (n >> 8) as u8, n as u8], 4000).into()],
             link_count: 5,
             version: "0.1.0".into(),
+            audit: lab_crdt_model::report::AuditHead::default(),
         };
         let key = SigningKey::from_bytes(&secret(n));
         let bodies = [
@@ -247,6 +248,7 @@ fn main() {
         let clock = Instant::now();
         for (n, agent) in agents.iter_mut().enumerate() {
             let command = Command::Submit {
+                caller: Caller::Local { uid: 0 },
                 statements: vec![statement.clone()],
             };
             let id = CommandId(n as u64);

@@ -1,6 +1,7 @@
 //! The agent: routes inputs to its parts and owns the outbox. Decides nothing that a part could decide.
 
 mod asked;
+mod auditing;
 mod fetching;
 mod figures;
 mod handed;
@@ -16,12 +17,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lab_crdt_log::{Authority, Outcome, SignedRoot, step_key, sync};
+use lab_crdt_log::{Act, Alarm, Authority, Outcome, SignedRoot, step_key, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
-use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
-use lab_crdt_model::view::PeerView;
-use lab_crdt_model::{Hlc, Issue, MeshId, Mono, NodeId, Now, Wall, mutant, reached, sometimes};
+use lab_crdt_model::view::{MemberState, PeerView};
+use lab_crdt_model::{
+    AuthorId, Caller, Hardware, Hlc, Issue, MeshId, Mono, NodeId, Now, Standing, Wall, mutant,
+    reached, sometimes,
+};
 use lab_mesh_proto::{Mesh, MeshInput, MeshOutput};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -31,13 +35,15 @@ use crate::boot::{
 };
 use crate::command::{Command, CommandId, Prepared, Reply, ViewMask};
 use crate::converge::Converge;
+use crate::held::Held;
 use crate::input::{EffectResult, Input, LinkState};
 use crate::join::{Joiner, JoinerWish, Sponsoring, Word, witness_asked};
 use crate::output::{Effect, EffectId, Event, Output, StoreId};
 use crate::present;
-use crate::replica::{Replica, Taken, put, register_key};
+use crate::replica::{Replica, WentBack, put, register_key};
 use crate::report::Reporter;
 use crate::time::Clock;
+use crate::vouching::Vouching;
 
 use fetching::Fetch;
 use handed::Handed;
@@ -129,6 +135,7 @@ struct Member {
     reporter: Reporter,
     converge: Converge,
     sponsoring: Sponsoring,
+    vouching: Vouching,
     /// Whom a newcomer may talk to until it can tell members by itself.
     sponsors: BTreeMap<NodeId, Vec<SocketAddr>>,
     known_addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -155,6 +162,10 @@ struct Member {
     tidy_at: Mono,
     /// When the next lease of a member ends, so that the gate closes then.
     lease_at: Option<Mono>,
+    /// Whose devices may ask over the remote API.
+    devices: Arc<BTreeMap<AuthorId, Standing>>,
+    /// When the next of their grants ends.
+    grant_at: Option<Mono>,
     /// What `admitted` follows from: the authority, and how many leases are over.
     gate_of: Option<(Arc<Authority>, usize)>,
     /// A report was taken in of someone who is not in `admitted`.
@@ -168,7 +179,16 @@ struct Member {
     /// How much was handed in here of late, by author.
     handed: Handed,
     fork_count: usize,
+    /// Audit chains of others.
+    held: Held,
+    /// This node has the label that makes it hold them.
+    is_audit_node: bool,
+    /// Members that are suspended or revoked, and the authority that says so.
+    out: Option<(Arc<Authority>, OutOfMesh)>,
 }
+
+/// Members that are suspended or revoked.
+type OutOfMesh = Arc<BTreeMap<NodeId, MemberState>>;
 
 /// Writes under way, and what may happen only after them.
 #[derive(Default)]
@@ -205,8 +225,13 @@ enum After {
     Output(Output),
     Submit {
         id: CommandId,
+        caller: Caller,
+        /// Of the audit chain, with the record of it.
+        head: AuditHead,
         statements: Vec<Bytes>,
     },
+    /// The audit chain is durable up to here.
+    Audited(AuditHead),
     Reserved,
     Files(Effect),
 }
@@ -250,6 +275,7 @@ impl Agent {
                     lab_crdt_model::token::Token::Typed(lab_crdt_model::token::Seed::Long([0; 16])),
                     vec![],
                     None,
+                    Hardware::default(),
                     [0; 16],
                 ),
                 addresses: vec![],
@@ -265,10 +291,11 @@ impl Agent {
                 token,
                 via,
                 operator_key,
+                hardware,
             } => {
                 let mut nonce = [0; 16];
                 agent.rng.fill_bytes(&mut nonce);
-                let joiner = Joiner::new(token, via, operator_key, nonce);
+                let joiner = Joiner::new(token, via, operator_key, hardware, nonce);
                 agent.stage = Stage::Joining(Box::new(Joining {
                     joiner,
                     addresses: vec![],
@@ -297,7 +324,10 @@ impl Agent {
         let own = tables.remove(&Table::Meta).unwrap_or_default();
         let meta: BTreeMap<_, _> = of_all.into_iter().flatten().cloned().chain(own).collect();
         let root = meta.get(META_ROOT).ok_or(BootError::NoMesh)?;
+        let audit = tables.remove(&Table::Audit).unwrap_or_default();
         let mut member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
+        member.restore_audit(&self.keys.node(), audit, self.now);
+        member.note_start(&self.config.version, self.now);
         member.look_for_losses(&self.keys.node());
         member.tell_clock(&self.keys.node());
         self.stage = Stage::Member(Box::new(member));
@@ -362,6 +392,7 @@ impl Agent {
             reporter,
             converge,
             sponsoring: Sponsoring::default(),
+            vouching: Vouching::default(),
             sponsors,
             known_addresses,
             admitted: Arc::default(),
@@ -379,6 +410,8 @@ impl Agent {
             news_at: None,
             tidy_at: now.mono.plus_ms(TIDY_MS),
             lease_at: None,
+            devices: Arc::default(),
+            grant_at: None,
             gate_of: None,
             has_odd_reports: false,
             told_digests: None,
@@ -387,6 +420,9 @@ impl Agent {
             queued: VecDeque::new(),
             handed: Handed::default(),
             fork_count: 0,
+            held: Held::default(),
+            is_audit_node: false,
+            out: None,
         })
     }
 
@@ -430,6 +466,17 @@ impl Agent {
                 lane: _,
                 bytes,
             } => self.join_frame(from, &bytes),
+            Input::Frame {
+                from,
+                channel: Channel::Audit,
+                lane: _,
+                bytes,
+            } => self.audit_frame(from, &bytes),
+            Input::Link {
+                peer,
+                channel: Channel::Audit,
+                state,
+            } => self.audit_link(peer, &state),
             Input::Link {
                 peer,
                 channel: Channel::Mesh,
@@ -516,6 +563,10 @@ impl Agent {
                 );
                 offer(Some(m.tidy_at), "tidy");
                 offer(m.lease_at, "end a lease");
+                offer(m.grant_at, "end a grant");
+                offer(m.vouch_at(), "vouch");
+                offer(m.replica.audit.deadline(), "record what was left out");
+                offer(m.held.deadline(), "ask for audit records");
                 offer(m.sponsoring.deadline(), "answer a joiner");
                 if m.was_joined && m.reporter.can_speak() {
                     offer(Some(m.beacon_at), "beacon");
@@ -549,6 +600,7 @@ impl Agent {
         view.issues.extend(member.loss_issue(&self.keys.node()));
         view.issues.extend(member.clock_issues());
         view.issues.extend(member.clone_issues(self.now.mono));
+        view.issues.extend(member.audit_issues(self.now));
         view.issues.extend(self.stores.issue());
         Some(view)
     }
@@ -572,6 +624,7 @@ impl Agent {
                 let Stage::Member(m) = &mut self.stage else {
                     return;
                 };
+                let files = auditing::files_of(outcomes);
                 let jitter = self.rng.next_u64() % (self.config.converge_ms / 4 + 1);
                 m.converge.next_at = self.now.mono.plus_ms(self.config.converge_ms + jitter);
                 if let Some(applied) =
@@ -579,6 +632,13 @@ impl Agent {
                         .finish(outcomes, &mut m.reporter.status, self.now.wall)
                 {
                     m.replica.batch.extend(applied.batch);
+                    m.replica.audit.note_config(
+                        applied.hash,
+                        applied.changed_count,
+                        applied.failed_count,
+                        files,
+                        self.now,
+                    );
                     if applied.changed_count > 0 || applied.failed_count > 0 {
                         self.outbox.push_back(Output::Tell(Event::ConfigApplied {
                             hash: applied.hash,
@@ -748,6 +808,23 @@ impl Member {
             );
         }
         issues
+    }
+
+    /// Whose devices may ask over the remote API: nobody's, of a machine that is no member itself.
+    fn device_gate(&mut self, now: Now) -> BTreeMap<AuthorId, Standing> {
+        self.grant_at = None;
+        if !self.was_joined {
+            return BTreeMap::new();
+        }
+        let (devices, end) = self.replica.log.authority().devices(now.wall);
+        let wait = |end: Wall| now.mono.plus_ms(end.0.saturating_sub(now.wall.0));
+        self.grant_at = end.map(wait);
+        devices
+    }
+
+    /// When this node has something to say of a grant that has ended. Who lost records does not know what it had heard.
+    fn vouch_at(&self) -> Option<Mono> {
+        self.vouching.deadline().filter(|_| self.loss.is_none())
     }
 
     /// How many members there are, with this node.

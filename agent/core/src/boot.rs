@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use lab_crdt_log::Memo;
 use lab_crdt_model::store::{Table, Tables};
 use lab_crdt_model::token::Token;
-use lab_crdt_model::{AuthorId, NodeId};
+use lab_crdt_model::{AuthorId, Hardware, NodeId};
 
 /// Figures of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +96,8 @@ pub enum Boot {
         via: Vec<(NodeId, SocketAddr)>,
         /// A laptop's operator key.
         operator_key: Option<AuthorId>,
+        /// What this machine is made of; told only with a token that asks who comes.
+        hardware: Hardware,
     },
 }
 

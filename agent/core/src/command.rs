@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, Hlc, MeshId, NodeId, StatementId};
 
 /// Names a command; chosen by the driver.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -28,9 +28,18 @@ pub enum Command {
     /// The root record in force. Answered by [`Reply::Root`].
     Root,
     /// Takes in statements that someone signed elsewhere, all or none. Answered by [`Reply::Submitted`] once durable.
+    ///
+    /// A device may hand in only what its own key signed, and root records, which the root keys sign.
     Submit {
+        /// Who hands them in.
+        caller: Caller,
         /// Envelopes, in order.
         statements: Vec<Bytes>,
+    },
+    /// Records of audit chains that are kept here. Answered by [`Reply::Audit`].
+    Audit {
+        /// Of one node; `None` is all.
+        node: Option<NodeId>,
     },
     /// For tests and the demo: behaves as if these peers could not be reached. Replaces the earlier set.
     Block {
@@ -66,6 +75,8 @@ pub enum Reply {
         /// Their ids, in order.
         ids: Vec<StatementId>,
     },
+    /// Audit records, by node and number, then those that contradict others.
+    Audit(Vec<Bytes>),
     /// Nothing was changed.
     Refused {
         /// Stable code: `M0xx`.

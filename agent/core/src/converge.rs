@@ -7,7 +7,7 @@ use lab_crdt_doc::{Candidate, Document};
 use lab_crdt_log::{Authority, step_key};
 use lab_crdt_model::report::{ResourceReport, ResourceState, Status};
 use lab_crdt_model::store::{StoreOp, Table};
-use lab_crdt_model::view::Role;
+use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{Field, Label, Mono, NodeId, Path, Wall, mutant, reached, sometimes};
 use lab_crdt_selector::Fleet;
 
@@ -25,6 +25,8 @@ const MESSAGE_BYTES_MAX: usize = 200;
 struct Identity {
     name: String,
     birth: Vec<String>,
+    /// For everyone else it is no machine of the fleet yet; for itself it is.
+    is_on_probation: bool,
 }
 
 pub(crate) struct Converge {
@@ -99,6 +101,7 @@ impl Converge {
             .map(|m| Identity {
                 name: m.name.clone(),
                 birth: m.labels.iter().map(Label::to_string).collect(),
+                is_on_probation: m.state == MemberState::Probation,
             });
         let is_same = identity == self.identity;
         let Some(identity) = identity else {
@@ -333,9 +336,11 @@ fn resolve(identity: &Identity, replica: &mut Replica) -> NodeConfig {
     let name = replica.log.name().unwrap_or_default();
     let heads = replica.heads_digest();
     let (log, document) = (&replica.log, &replica.document);
+    let newcomer = identity.is_on_probation.then_some(identity);
+    let newcomer_name = newcomer.map_or(&[][..], |it| it.name.as_bytes());
     let whole = log.memo().step(
-        || step_key("fleet", &[&name, &heads]),
-        || whole(log.authority_as_resolved(), document),
+        || step_key("fleet", &[&name, &heads, newcomer_name]),
+        || whole(log.authority_as_resolved(), document, newcomer),
         |whole| 1_000 * whole.intent.nodes.len() + 10_000,
         |a, b| a.intent == b.intent,
     );
@@ -347,7 +352,7 @@ fn resolve(identity: &Identity, replica: &mut Replica) -> NodeConfig {
     )
 }
 
-fn whole(authority: &Authority, document: &Document) -> Whole {
+fn whole(authority: &Authority, document: &Document, newcomer: Option<&Identity>) -> Whole {
     let intent = read_intent(document.fields());
     let birth: Vec<(String, Vec<String>)> = authority
         .roster
@@ -361,10 +366,12 @@ fn whole(authority: &Authority, document: &Document) -> Whole {
             )
         })
         .collect();
+    let newcomer = newcomer.map(|it| (it.name.clone(), it.birth.clone()));
     let (fleet, _) = fleet_of(
         &intent,
         birth
             .iter()
+            .chain(&newcomer)
             .map(|(name, labels)| (name.as_str(), labels.as_slice())),
     );
     Whole { intent, fleet }

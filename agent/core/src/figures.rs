@@ -9,6 +9,8 @@ pub struct Digests {
     pub registers: [u8; 32],
     /// Of the heads of the document.
     pub heads: [u8; 32],
+    /// Of what came after the end of its grant and waits; zero when nothing does.
+    pub late: [u8; 32],
 }
 
 /// What is bounded in an agent, as it stands now.
@@ -36,6 +38,8 @@ pub struct Counts {
     pub outputs: usize,
     /// Links that are up.
     pub links: usize,
+    /// Audit records that are kept, this node's own and those of others.
+    pub audit_records: usize,
     /// Addresses kept of other nodes.
     pub addresses: usize,
 }

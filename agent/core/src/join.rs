@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lab_crdt_log::{
-    Body, Draft, Invite, Join, SignedRoot, Statement, TokenKeys, Witness, WitnessRule, open, seal,
-    token_id,
+    Act, Body, Draft, Invite, Join, SignedRoot, Statement, TokenKeys, Witness, WitnessRule, open,
+    seal, token_id,
 };
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{
-    AuthorId, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall, mutant, reached, sometimes,
+    AuthorId, Hardware, Hlc, MeshId, Mono, NodeId, Now, StatementId, Wall, mutant, reached,
+    sometimes,
 };
 use lab_mesh_proto::join::{JoinFrame, JoinReply, JoinRequest, Offer, Prologue, refusal};
 
@@ -31,6 +32,7 @@ pub(crate) struct Joiner {
     keys: TokenKeys,
     token: Token,
     operator_key: Option<AuthorId>,
+    hardware: Hardware,
     sponsors: BTreeMap<NodeId, Sponsor>,
     nonce: [u8; 16],
     next_start: Mono,
@@ -71,6 +73,7 @@ impl Joiner {
         token: Token,
         via: Vec<(NodeId, SocketAddr)>,
         operator_key: Option<AuthorId>,
+        hardware: Hardware,
         nonce: [u8; 16],
     ) -> Self {
         let keys = TokenKeys::derive(token.seed());
@@ -89,6 +92,7 @@ impl Joiner {
             keys,
             token,
             operator_key,
+            hardware,
             sponsors,
             nonce,
             next_start: Mono::default(),
@@ -237,7 +241,10 @@ impl Joiner {
             };
             return refused(to, &format!("this token is for {what}"), true);
         }
-        let join = self.sign(mesh, &statement, keys);
+        // Whoever decides about this machine by what it is made of has to hear it; nobody else.
+        let is_asked = body.binding.is_some() || body.confirm;
+        let hardware = is_asked.then(|| self.hardware.clone());
+        let join = self.sign(mesh, &statement, hardware, keys);
         send(
             to,
             JoinFrame::Request(JoinRequest {
@@ -248,7 +255,13 @@ impl Joiner {
         )
     }
 
-    fn sign(&self, mesh: MeshId, invite: &Statement, keys: &NodeKeys) -> Bytes {
+    fn sign(
+        &self,
+        mesh: MeshId,
+        invite: &Statement,
+        hardware: Option<Hardware>,
+        keys: &NodeKeys,
+    ) -> Bytes {
         let (node, seal_key) = (keys.node(), keys.seal_key());
         let operator = self.operator_key;
         let token_signature = self
@@ -259,6 +272,7 @@ impl Joiner {
             seal_key,
             operator_key: operator,
             token_signature,
+            hardware,
         };
         // The stamp follows from the invite, so that asking twice gives the same statement, not a fork.
         let hlc = Hlc(invite.hlc.0.saturating_add(1));
@@ -341,6 +355,8 @@ pub(crate) struct Word {
     pub(crate) frame: Bytes,
     /// The conversation is over: the link is closed after a while by the joiner.
     pub(crate) is_after_store: bool,
+    /// It is a refusal: its code and words.
+    pub(crate) refused: Option<(u16, String)>,
 }
 
 fn word(to: NodeId, frame: &JoinFrame, is_after_store: bool) -> Vec<Word> {
@@ -350,13 +366,18 @@ fn word(to: NodeId, frame: &JoinFrame, is_after_store: bool) -> Vec<Word> {
             to,
             frame,
             is_after_store,
+            refused: None,
         })
         .into_iter()
         .collect()
 }
 
 fn refuse(to: NodeId, code: u16, why: &str, is_final: bool) -> Vec<Word> {
-    word(to, &JoinFrame::Reply(refusal(code, why, is_final)), false)
+    let mut words = word(to, &JoinFrame::Reply(refusal(code, why, is_final)), false);
+    for word in &mut words {
+        word.refused = Some((code, why.to_owned()));
+    }
+    words
 }
 
 impl Sponsoring {
@@ -480,7 +501,13 @@ impl Sponsoring {
                 .filter(|m| m.join == *join)
                 .map(|m| m.state);
             match state {
-                Some(state @ (MemberState::Member | MemberState::Suspended)) => {
+                Some(
+                    state @ (MemberState::Member | MemberState::Suspended | MemberState::Probation),
+                ) => {
+                    sometimes!(
+                        state == MemberState::Probation,
+                        "a newcomer is let in on probation"
+                    );
                     sometimes!(
                         state == MemberState::Suspended,
                         "a newcomer is suspended: its token was used twice"
@@ -502,11 +529,7 @@ impl Sponsoring {
                 _ if now.mono < *until => continue,
                 _ => {
                     reached!("a join was not witnessed in time");
-                    let why = if is_confirm_due(replica, join) {
-                        "waiting for a person to confirm this machine: lab node confirm"
-                    } else {
-                        "the node that must witness this join cannot be reached"
-                    };
+                    let why = "who must witness this join cannot be reached";
                     out.extend(refuse(*node, 503, why, false));
                 }
             }
@@ -523,17 +546,6 @@ impl Sponsoring {
     pub(crate) fn lost(&mut self, node: &NodeId) {
         self.waiting.remove(node);
     }
-}
-
-fn is_confirm_due(replica: &Replica, join: &StatementId) -> bool {
-    let roster = &replica.log.authority_as_resolved().roster;
-    let invite = replica.log.statement(join).and_then(|s| match s.body {
-        Body::Join(join) => Some(join.invite),
-        _ => None,
-    });
-    invite
-        .and_then(|id| roster.invites.get(&id))
-        .is_some_and(|i| i.invite.confirm)
 }
 
 /// Why a join cannot count, for the joiner to read; `None` if it may.
@@ -558,6 +570,18 @@ fn judge(replica: &mut Replica, join: &Statement, body: &Join, now: Wall) -> Opt
     if state.is_revoked {
         reached!("someone came with a token that was revoked");
         return Some("the token was revoked".to_owned());
+    }
+    if let Some(binding) = &state.invite.binding
+        && !body.hardware.as_ref().is_some_and(|h| binding.fits(h))
+    {
+        reached!("a machine came with a token that is for another one");
+        let has = body.hardware.as_ref().map_or_else(
+            || "does not say what it is made of".to_owned(),
+            |hardware| format!("has {hardware}"),
+        );
+        return Some(format!(
+            "this token is for the machine with {binding}; this one {has}"
+        ));
     }
     if state.used_by.len() >= usize::from(state.invite.uses_max) {
         reached!("someone came with a token that was used already");
@@ -597,16 +621,19 @@ pub(crate) fn witness(
         return false;
     };
     let is_asked = may_witness(&state.invite, &registrars, &me);
-    let is_seen = roster
-        .members
-        .get(&join.author.node())
-        .is_some_and(|m| m.join == join.id && m.state == MemberState::Seen);
+    let is_open = roster.members.get(&join.author.node()).is_some_and(|m| {
+        m.join == join.id && matches!(m.state, MemberState::Seen | MemberState::Probation)
+    });
+    let is_unwitnessed = roster
+        .joins
+        .get(&join.id)
+        .is_some_and(|j| !j.is_witnessed());
     let is_free = state.used_by.len() < usize::from(state.invite.uses_max);
     let am_member = roster
         .members
         .get(&me)
         .is_some_and(|m| m.state == MemberState::Member);
-    if !(is_asked && is_seen && is_free && am_member)
+    if !(is_asked && is_open && is_unwitnessed && is_free && am_member)
         || (now.wall > state.invite.not_after && !mutant!("M11"))
         || state.is_revoked
     {
@@ -636,7 +663,18 @@ pub(crate) fn witness(
         }),
     };
     match seal(&replica.log.mesh(), &keys.signing, &draft) {
-        Ok(bytes) => replica.take_statement(&bytes, None, now).is_ok(),
+        Ok(bytes) => {
+            let is_taken = replica.take_statement(&bytes, None, now).is_ok();
+            if is_taken {
+                let act = Act::Witnessed {
+                    node: join.author.node(),
+                    join: join.id,
+                    invite: body.invite,
+                };
+                replica.audit.note(None, act, now);
+            }
+            is_taken
+        }
         Err(_) => false,
     }
 }
@@ -653,7 +691,7 @@ fn may_witness(invite: &Invite, registrars: &[NodeId], me: &NodeId) -> bool {
 pub(crate) fn witness_asked(replica: &mut Replica, keys: &NodeKeys, now: Now) -> bool {
     let me = keys.node();
     let registrars = replica.log.root().registrars.clone();
-    let asked = replica.log.authority().roster.seen.clone();
+    let asked: Vec<StatementId> = replica.log.authority().roster.unwitnessed().collect();
     let mut has_witnessed = false;
     for id in asked {
         let Some(join) = replica.log.statement(&id) else {

@@ -26,10 +26,12 @@
 
 mod agent;
 mod ages;
+mod audit;
 mod boot;
 mod command;
 mod converge;
 mod figures;
+mod held;
 mod input;
 mod join;
 mod lives;
@@ -40,6 +42,7 @@ mod replica;
 mod report;
 mod resolve;
 mod time;
+mod vouching;
 
 pub use agent::{Agent, Deadline};
 pub use boot::{Boot, BootError, Config, NodeKeys};

@@ -1,13 +1,14 @@
 //! Everything an agent can ask of the world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::link::{Channel, Lane, Reason};
+use lab_crdt_model::report::AuditHead;
 use lab_crdt_model::store::Batch;
-use lab_crdt_model::{NodeId, StatementId};
+use lab_crdt_model::{AuthorId, NodeId, Standing, StatementId};
 
 use crate::command::{CommandId, Reply};
 
@@ -54,6 +55,9 @@ pub enum Output {
     /// Who may hold a mesh link from here on, replacing the earlier set; links of others are closed as revoked.
     /// This node may be among them, which means nothing.
     Admit(Arc<BTreeSet<NodeId>>),
+    /// Whose devices may ask over the remote API from here on, and as what, replacing the earlier set; connections of
+    /// others are closed as revoked.
+    AdmitDevices(Arc<BTreeMap<AuthorId, Standing>>),
     /// Makes a batch durable, then answers `Input::Stored`. Batches become durable in order.
     Store {
         /// Repeated in the answer.
@@ -166,7 +170,7 @@ pub enum Event {
     /// An author's chain has two branches.
     ForkFound {
         /// Whose.
-        author: lab_crdt_model::AuthorId,
+        author: AuthorId,
     },
     /// Two machines run with the key of one node.
     CloneFound {
@@ -190,6 +194,15 @@ pub enum Event {
         changed_count: u32,
         /// Resources that failed.
         failed_count: u32,
+    },
+    /// The audit chain of a node does not hold what the node had told of it.
+    AuditWentBack {
+        /// Whose.
+        node: NodeId,
+        /// The head that it had told.
+        told: AuditHead,
+        /// The head that it tells now.
+        tells: AuditHead,
     },
     /// The store refused a write; it will be written again.
     StoreFailed {

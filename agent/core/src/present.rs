@@ -1,12 +1,14 @@
 //! What a replica looks like to a person.
 
-use lab_crdt_log::{Body, Log, Register, Rights, WitnessRule, token_id};
+use std::collections::BTreeMap;
+
+use lab_crdt_log::{Authority, Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
-    CandidateView, ChangeView, FieldView, InviteView, MemberView, OperatorView, PeerView,
-    ReplicaView, ReportView, Role,
+    CandidateView, ChangeView, FieldView, InviteView, JoinView, LateView, MemberState, MemberView,
+    OperatorView, PeerView, ProposalView, ReplicaView, ReportView, Role,
 };
-use lab_crdt_model::{AuthorId, Issue, Label, NodeId, Now, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
 
 use crate::command::ViewMask;
@@ -14,6 +16,8 @@ use crate::replica::Replica;
 
 /// Statements that wait this long are told of, milliseconds: a pull has had its chance.
 const WAITING_MS: u64 = 60_000;
+/// Most changes that are named of those that wait for one grant to be sealed.
+const LATE_SHOWN_MAX: usize = 100;
 const ANCESTRY_STEPS_MAX: usize = 2_000;
 
 pub(crate) struct Facts<'a> {
@@ -46,9 +50,30 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
                 .with_help("start the machines that may have them; lab history names forked keys"),
         );
     }
+    if mask.roster {
+        issues.extend(double_uses(&mut replica.log));
+    }
+    for (grant, late) in late(&mut replica.log) {
+        let grants = &replica.log.authority_as_resolved().grants;
+        let name = grants.get(&grant).map_or("?", |g| &g.name);
+        let what = format!(
+            "{} changes of {name} came after their lease or grant had ended, and do not count yet",
+            late.count
+        );
+        issues.push(
+            Issue::warning("M047", name.to_owned(), what).with_help(format!(
+                "an admin looks at them and decides: lab operator seal {name}"
+            )),
+        );
+    }
     let history = history(&mut replica.log, mask.history_count);
     let (members, operators, invites) = if mask.roster {
         roster(&mut replica.log, now)
+    } else {
+        Default::default()
+    };
+    let (bindings, joins) = if mask.roster {
+        (bindings(&mut replica.log), joins(&mut replica.log))
     } else {
         Default::default()
     };
@@ -83,6 +108,8 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         history,
         refused: replica.refused.iter().cloned().collect(),
         issues,
+        bindings,
+        joins,
     }
 }
 
@@ -105,9 +132,40 @@ fn fields(replica: &Replica) -> Vec<FieldView> {
         .collect()
 }
 
+/// What waits for an admin, by grant.
+fn late(log: &mut Log) -> BTreeMap<StatementId, LateView> {
+    let all = log.waiting_for_seal();
+    let grants = all.into_iter().filter_map(|(grant, mut changes)| {
+        let (last, in_time) = log.ends_of(&grant)?;
+        let count = changes.len() as u32;
+        changes.truncate(LATE_SHOWN_MAX);
+        let late = LateView {
+            count,
+            changes,
+            last,
+            in_time,
+        };
+        Some((grant, late))
+    });
+    grants.collect()
+}
+
+/// Who wants an admin out.
+fn proposals(authority: &Authority, admin: &AuthorId) -> Vec<ProposalView> {
+    let about = authority.proposals.iter().filter(|(_, p)| p.key == *admin);
+    about
+        .map(|(id, p)| ProposalView {
+            id: *id,
+            head: p.head,
+            signers: p.signers.iter().copied().collect(),
+        })
+        .collect()
+}
+
 fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<InviteView>) {
     let admins = log.root().admins.clone();
     let root = StatementId(log.mesh().0);
+    let mut late = late(log);
     let authority = log.authority();
     let mut members: Vec<_> = authority
         .roster
@@ -136,6 +194,8 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
             not_after: None,
             is_revoked: !authority.admins.contains(&admin.key),
             under: root,
+            proposals: proposals(authority, &admin.key),
+            late: None,
         })
         .collect();
     operators.extend(authority.grants.iter().map(|(under, grant)| {
@@ -153,6 +213,8 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
             not_after: grant.not_after,
             is_revoked: grant.is_revoked() || authority.revoked.contains(&grant.subject),
             under: *under,
+            proposals: Vec::new(),
+            late: late.remove(under),
         }
     }));
     let invites = authority
@@ -161,10 +223,7 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         .iter()
         .map(|(id, state)| InviteView {
             id: *id,
-            token: token_id(&state.invite.token_key)
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
+            token: hex(&token_id(&state.invite.token_key)),
             author: state.author,
             role: state.invite.role,
             name: state.invite.name.clone(),
@@ -185,6 +244,58 @@ fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<
         })
         .collect();
     (members, operators, invites)
+}
+
+/// Tokens that let in more than they may, as long as nobody has said whose machine is whose.
+fn double_uses(log: &mut Log) -> Vec<Issue> {
+    let roster = &log.authority().roster;
+    let tell = |state: &InviteState| {
+        let users: Vec<_> = state
+            .used_by
+            .iter()
+            .filter_map(|node| roster.members.get(node))
+            .collect();
+        if !users.iter().any(|m| m.state == MemberState::Suspended) {
+            return None;
+        }
+        let names: Vec<_> = users.iter().map(|m| m.name.as_str()).collect();
+        let token = hex(&token_id(&state.invite.token_key));
+        let what = format!(
+            "it was used by {}, which is more than it may: who is not confirmed is suspended",
+            names.join(", ")
+        );
+        let help = format!("say which machine is yours: lab token resolve {token}");
+        Some(Issue::error("M048", format!("token {token}"), what).with_help(help))
+    };
+    roster.invites.values().filter_map(tell).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn joins(log: &mut Log) -> Vec<JoinView> {
+    log.authority();
+    let roster = &log.authority_as_resolved().roster;
+    let open = roster.members.values().filter_map(|m| {
+        let join = roster.joins.get(&m.join)?;
+        Some(JoinView {
+            node: m.node,
+            invite: log.invite_of(&m.join)?,
+            hardware: join.hardware.clone(),
+            witnesses: join.witnesses.iter().map(|(n, at)| (*n, *at)).collect(),
+            needed: join.needed as u32,
+            is_confirm_due: join.is_confirm_due,
+        })
+    });
+    open.collect()
+}
+
+fn bindings(log: &mut Log) -> BTreeMap<StatementId, Binding> {
+    let invites = log.authority().roster.invites.iter();
+    invites
+        .filter_map(|(id, state)| Some((*id, state.invite.binding.clone()?)))
+        .collect()
 }
 
 fn reports(replica: &Replica, issues: &mut Vec<Issue>) -> Vec<ReportView> {
@@ -320,9 +431,11 @@ fn summary(body: &Body) -> String {
                 "node"
             };
             let labels: Vec<_> = i.labels.iter().map(Label::to_string).collect();
+            let which = i.binding.as_ref().map(|b| format!("with {b} "));
             format!(
-                "token for {what} {} {}",
+                "token for {what} {} {}{}",
                 i.name.as_deref().unwrap_or("(any name)"),
+                which.unwrap_or_default(),
                 labels.join(" ")
             )
         }
@@ -343,6 +456,17 @@ fn summary(body: &Body) -> String {
             }
             Err(error) => error.to_string(),
         },
+        Body::Vouch(v) => {
+            let what = match v.heads.as_slice() {
+                [] => "nothing".to_owned(),
+                heads => heads
+                    .iter()
+                    .map(|h| h.short())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            };
+            format!("heard {what} under grant {}", v.grant.short())
+        }
         Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),
     }
     .trim()

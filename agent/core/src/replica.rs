@@ -6,15 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, RegisterError, RegisterKey,
+    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
     Registers, RootError, SignedRoot, StepKey, step_key,
 };
-use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::RefusedView;
 use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, mutant, reached};
 
 use crate::ages::Ages;
+use crate::audit::Audit;
 use crate::lives::{Lives, Word};
 
 const REFUSED_MAX: usize = 100;
@@ -28,6 +29,10 @@ pub(crate) fn put(table: Table, key: &[u8], value: Vec<u8>) -> StoreOp {
         key: key.to_vec(),
         value,
     }
+}
+
+fn late_id(key: &[u8]) -> Option<StatementId> {
+    Some(StatementId(key.try_into().ok()?))
 }
 
 pub(crate) fn register_key(node: &NodeId, section: Section) -> Vec<u8> {
@@ -47,6 +52,8 @@ pub(crate) struct Replica {
     /// One hash of its heads.
     heads: [u8; 32],
     pub(crate) refused: VecDeque<RefusedView>,
+    /// What this node records of itself.
+    pub(crate) audit: Audit,
     /// Why the document is not up to date; the last one that could be built stays.
     pub(crate) document_issue: Option<Issue>,
     /// What is to be made durable at the end of the turn.
@@ -56,7 +63,7 @@ pub(crate) struct Replica {
 }
 
 /// A register that was newer than what was here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) node: NodeId,
     pub(crate) section: Section,
@@ -65,6 +72,17 @@ pub(crate) struct Taken {
     pub(crate) is_clone_found: bool,
     /// It is a beacon and says other addresses than the one before.
     pub(crate) has_new_addresses: bool,
+    /// It is a beacon that tells of an earlier or another audit chain than the one before.
+    pub(crate) went_back: Option<WentBack>,
+}
+
+/// The audit chain of a node does not hold what the node had told.
+#[derive(Clone, Debug)]
+pub(crate) struct WentBack {
+    /// The beacon that told it.
+    pub(crate) report: Bytes,
+    pub(crate) told: AuditHead,
+    pub(crate) tells: AuditHead,
 }
 
 /// What a turn changed.
@@ -119,6 +137,7 @@ impl Replica {
             heads: heads_digest(&document),
             document,
             refused: VecDeque::new(),
+            audit: Audit::default(),
             document_issue: None,
             batch: Batch::new(),
             has_new_statements: false,
@@ -136,6 +155,7 @@ impl Replica {
             document: Arc::clone(&self.document),
             heads: self.heads,
             refused: self.refused.clone(),
+            audit: Audit::default(),
             document_issue: None,
             batch: Batch::new(),
             has_new_statements: false,
@@ -157,23 +177,27 @@ impl Replica {
                 replica.restore_from(
                     records(Table::Statements).map(copy),
                     records(Table::Registers).map(copy),
+                    records(Table::Late).filter_map(|(key, _)| late_id(key)),
                 );
             });
         }
         let statements = tables.remove(&Table::Statements).unwrap_or_default();
         let registers = tables.remove(&Table::Registers).unwrap_or_default();
+        let late = tables.remove(&Table::Late).unwrap_or_default();
         let value = |(_, value): (Vec<u8>, Vec<u8>)| Bytes::from(value);
         if base.is_some() || !self.log.memo().is_on() {
             self.restore_from(
                 statements.into_iter().map(value),
                 registers.into_iter().map(value),
+                late.iter().filter_map(|(key, _)| late_id(key)),
             );
         } else {
-            let name = name_of(&mesh.0, &[&statements, &registers]);
+            let name = name_of(&mesh.0, &[&statements, &registers, &late]);
             self.restore_named(name, None, |replica| {
                 replica.restore_from(
                     statements.into_iter().map(value),
                     registers.into_iter().map(value),
+                    late.iter().filter_map(|(key, _)| late_id(key)),
                 );
             });
         }
@@ -183,12 +207,14 @@ impl Replica {
         &mut self,
         statements: impl Iterator<Item = Bytes>,
         registers: impl Iterator<Item = Bytes>,
+        late: impl Iterator<Item = StatementId>,
     ) {
         let mut is_one_lost = mutant!("M63");
         self.log.restore_all(statements.filter(|bytes| {
             let is_edit = bytes.get(1) == Some(&1);
             !(is_edit && std::mem::take(&mut is_one_lost))
         }));
+        self.log.restore_late(late);
         for register in registers {
             let _damaged = self.registers.restore(&register);
         }
@@ -218,6 +244,7 @@ impl Replica {
                     document: Arc::clone(&self.document),
                     heads: self.heads,
                     refused: VecDeque::new(),
+                    audit: Audit::default(),
                     document_issue: None,
                     batch: Batch::new(),
                     has_new_statements: false,
@@ -260,6 +287,7 @@ impl Replica {
             return Err(Refusal::Denied("its grant had expired"));
         }
         let is_lost = mutant!("M53") && from.is_none();
+        self.log.set_clock(now.wall);
         let outcome = self.log.ingest(bytes, now.mono);
         match &outcome {
             Ok(Outcome::Stored { ids }) => {
@@ -298,8 +326,7 @@ impl Replica {
             .get(2..34)
             .and_then(|b| b.first_chunk())
             .filter(|_| is_beacon)
-            .and_then(|b| self.beacon(&NodeId(*b)))
-            .map(|b| b.addresses);
+            .and_then(|b| self.registers.get(&NodeId(*b), Section::Beacon).cloned());
         let newest = bytes
             .get(2..34)
             .and_then(|b| b.first_chunk())
@@ -323,8 +350,25 @@ impl Replica {
                     &register_key(&node, section),
                     bytes.to_vec(),
                 ));
-                let has_new_addresses =
-                    is_beacon && self.beacon(&node).map(|b| b.addresses) != former;
+                let said = former.as_deref().and_then(beacon_of);
+                let says = beacon_of(&register).filter(|_| is_beacon);
+                let has_new_addresses = is_beacon
+                    && says.as_ref().map(|b| &b.addresses) != said.as_ref().map(|b| &b.addresses);
+                let heads = said.zip(says).map(|(said, says)| (said.audit, says.audit));
+                let is_back = |(told, tells): &(AuditHead, AuditHead)| {
+                    tells.seq < told.seq || (tells.seq == told.seq && tells.hash != told.hash)
+                };
+                let went_back = heads
+                    .filter(is_back)
+                    .zip(former)
+                    .map(|((told, tells), former)| {
+                        let report = former.bytes.clone();
+                        WentBack {
+                            report,
+                            told,
+                            tells,
+                        }
+                    });
                 let word = Word {
                     incarnation: register.incarnation,
                     seq,
@@ -337,6 +381,7 @@ impl Replica {
                     seq,
                     is_clone_found,
                     has_new_addresses,
+                    went_back,
                 })
             }
             // A report can arrive before the statement that makes its node a member: not worth a word.
@@ -359,8 +404,29 @@ impl Replica {
 
     /// The newest beacon of a node, if it can be read.
     pub(crate) fn beacon(&self, node: &NodeId) -> Option<Beacon> {
-        let register = self.registers.get(node, Section::Beacon)?;
-        postcard::from_bytes(&register.body).ok()
+        beacon_of(self.registers.get(node, Section::Beacon)?)
+    }
+
+    /// A beacon of this node comes back from others: what they know of its audit chain.
+    pub(crate) fn saw_own_beacon(&mut self, me: &NodeId, bytes: &Bytes, now: Now) {
+        let told = |bytes: &Bytes| {
+            let register = Register::open(&self.log.mesh(), bytes).ok()?;
+            (register.node == *me && register.section == Section::Beacon)
+                .then(|| beacon_of(&register))?
+        };
+        // Signatures are checked only of what may be news.
+        let is_known = |said: &Beacon| self.audit.has(&said.audit);
+        let is_mine =
+            bytes.get(1) == Some(&(Section::Beacon as u8)) && bytes.get(2..34) == Some(&me.0);
+        let peek = is_mine
+            .then(|| Register::body_of(bytes))
+            .flatten()
+            .and_then(|body| postcard::from_bytes::<Beacon>(&body).ok());
+        if peek.is_some_and(|said| !is_known(&said))
+            && let Some(said) = told(bytes)
+        {
+            self.audit.saw_own(me, said.audit, now);
+        }
     }
 
     /// When a report of the node at a place was taken in by the clock of this node, to the second; zero if that was
@@ -414,7 +480,7 @@ impl Replica {
             .iter()
             .map(|r| size_of_val(r) + r.why.len())
             .sum();
-        refused + self.ages.memory() + self.lives.memory()
+        refused + self.ages.memory() + self.lives.memory() + self.audit.memory()
     }
 
     pub(crate) fn note_refusal(
@@ -456,8 +522,14 @@ impl Replica {
 
     /// Brings authority and document up to date with the statements.
     pub(crate) fn fold(&mut self) -> Folded {
+        let has_new_statements = std::mem::take(&mut self.has_new_statements);
+        if has_new_statements {
+            let late = self.log.take_late_marks();
+            let marks = late.iter().map(|id| put(Table::Late, &id.0, Vec::new()));
+            self.batch.extend(marks);
+        }
         Folded {
-            has_new_statements: std::mem::take(&mut self.has_new_statements),
+            has_new_statements,
             touched: self.fold_document(),
         }
     }
@@ -550,6 +622,10 @@ fn write(
             (None, Some(issue))
         }
     }
+}
+
+fn beacon_of(register: &Register) -> Option<Beacon> {
+    postcard::from_bytes(&register.body).ok()
 }
 
 fn heads_digest(document: &Document) -> [u8; 32] {

@@ -128,5 +128,6 @@ pub(crate) fn concerns(path: &Path, name: &str) -> bool {
 
 /// Whether a member is a machine that config is for.
 pub(crate) const fn is_machine(role: Role, state: MemberState) -> bool {
-    matches!(role, Role::Node) && !matches!(state, MemberState::Revoked | MemberState::Seen)
+    use MemberState::{Probation, Revoked, Seen};
+    matches!(role, Role::Node) && !matches!(state, Revoked | Seen | Probation)
 }

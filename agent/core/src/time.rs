@@ -137,7 +137,7 @@ impl Clock {
             self.sort();
         }
         let count = self.offsets.len();
-        let is_overruled = count >= PEERS_MIN && !mutant!("M70");
+        let is_overruled = count >= PEERS_MIN && !mutant!("M72");
         self.middle = middle(&self.offsets, own).filter(|_| is_overruled);
         let off = self
             .middle
@@ -155,7 +155,7 @@ impl Clock {
             reached!("the time before which it cannot be was wrong");
             self.floor = best;
         }
-        let eff = if mutant!("M70") {
+        let eff = if mutant!("M72") {
             now.wall
         } else {
             best.max(self.floor)

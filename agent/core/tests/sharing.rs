@@ -15,7 +15,9 @@ use lab_crdt_model::link::{Channel, Lane};
 use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Caller, Field, Hlc, Mono, NodeId, Now, Op, StatementId, Value, Wall,
+};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -206,7 +208,13 @@ impl Fleet {
         };
         let statement = seal(&root.mesh(), key, &draft).expect("within limits");
         let statements = vec![statement];
-        self.ask(n, Command::Submit { statements });
+        self.ask(
+            n,
+            Command::Submit {
+                caller: Caller::Local { uid: 0 },
+                statements,
+            },
+        );
     }
 
     fn turn(&mut self) {
@@ -410,7 +418,13 @@ fn what_one_agent_has_worked_out_costs_the_others_nothing() {
     let mut misses = vec![memo.figures().misses];
     for n in 0..4 {
         let statements = vec![statement.clone()];
-        let reply = fleet.ask(n, Command::Submit { statements });
+        let reply = fleet.ask(
+            n,
+            Command::Submit {
+                caller: Caller::Local { uid: 0 },
+                statements,
+            },
+        );
         assert!(matches!(reply, Some(Reply::Submitted { .. })), "{reply:?}");
         misses.push(memo.figures().misses);
     }

@@ -38,6 +38,8 @@ pub struct DaemonConfig {
     pub lan_discovery: Option<String>,
     /// Whether `block` is allowed over the socket: for tests and the demo. Default no.
     pub allow_faults: bool,
+    /// Whether devices may ask over the remote API, each with the key of an admin or operator. Default yes.
+    pub remote_api: bool,
     /// Threads of the runtime; 1 keeps everything but blocking work on one, which needs the least memory. Default 1,
     /// at most 64.
     pub threads: usize,
@@ -65,6 +67,8 @@ pub struct ConfigLayer {
     pub lan_discovery: Option<String>,
     /// See [`DaemonConfig::allow_faults`].
     pub allow_faults: Option<bool>,
+    /// See [`DaemonConfig::remote_api`].
+    pub remote_api: Option<bool>,
     /// See [`DaemonConfig::threads`].
     pub threads: Option<usize>,
     /// See [`DaemonConfig::log`].
@@ -148,6 +152,7 @@ impl DaemonConfig {
             root: flags.root.or(file.root).unwrap_or_else(|| "/".into()),
             lan_discovery: Some(lan_discovery).filter(|name| !name.is_empty()),
             allow_faults: flags.allow_faults.or(file.allow_faults).unwrap_or(false),
+            remote_api: flags.remote_api.or(file.remote_api).unwrap_or(true),
             threads: flags.threads.or(file.threads).unwrap_or(1),
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
@@ -245,6 +250,7 @@ mod tests {
             root: "/".into(),
             lan_discovery: Some("lab".into()),
             allow_faults: false,
+            remote_api: true,
             threads: 1,
             log: "info".into(),
         };

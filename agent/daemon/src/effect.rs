@@ -12,6 +12,7 @@ use lab_agent_core::{EffectResult, FileOutcome};
 
 use crate::accounts::Accounts;
 
+pub(crate) use facts::hardware;
 pub(crate) use files::Files;
 
 /// Carries out effects.

@@ -9,17 +9,17 @@ use lab_agent_core::{Agent, Boot, BootError, Command, Config, Event, NodeKeys, R
 use lab_agent_store::StoreError;
 use lab_crdt_model::store::Tables;
 use lab_crdt_model::token::{Seed, Token};
-use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, MeshId, Mono, NodeId};
+use lab_crdt_model::view::{MemberState, MemberView, ReplicaView};
+use lab_crdt_model::{AuthorId, MeshId, Mono, NodeId, words};
 use lab_mesh_net::NetError;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::data_dir::{DataDir, DataDirError};
-use crate::effect::Effects;
+use crate::effect::{Effects, hardware};
 use crate::entropy::{self, EntropyError};
 use crate::error::WorldError;
-use crate::run::{VERSION, open_links, open_store};
+use crate::run::{Links, VERSION, open_links, open_store};
 use crate::world::{Told, World};
 use crate::{clock, config};
 
@@ -41,7 +41,9 @@ pub struct JoinOptions {
     pub via: Vec<(NodeId, SocketAddr)>,
     /// The operator key that a laptop brings along.
     pub operator_key: Option<AuthorId>,
-    /// How long to try. At least as long as a person needs who has to confirm.
+    /// Below which folder the machine's `/sys` and `/proc` lie, where what it is made of is read.
+    pub root: PathBuf,
+    /// How long to try, and to wait for a person who has to confirm.
     pub timeout: Duration,
 }
 
@@ -55,6 +57,7 @@ impl JoinOptions {
             token,
             via: Vec::new(),
             operator_key: None,
+            root: "/".into(),
             timeout: Duration::from_secs(120),
         }
     }
@@ -71,6 +74,8 @@ pub struct Joined {
     pub mesh: MeshId,
     /// The mesh's name.
     pub mesh_name: String,
+    /// Others or a person still have to agree. Nothing has to be done here for it: the agent becomes a member by itself.
+    pub is_on_probation: bool,
 }
 
 /// Why this machine did not join. Trying again with the same token goes on with the same key.
@@ -112,6 +117,8 @@ pub enum JoinError {
 
 /// Joins, and leaves a folder that is ready for [`run`](crate::run).
 ///
+/// Whoever is on probation when the time is over has joined all the same.
+///
 /// `progress` is told what happens, in sentences for people.
 ///
 /// # Errors
@@ -139,22 +146,34 @@ pub async fn join(
             key
         }
     };
+    let me = NodeKeys::new(&key).node();
+    progress(format!("this machine shows: {}", words::of_node(&me)));
     let (store, tables) = open_store(&data.store_path())?;
     let agent = start(&options, &key, tables)?;
 
-    let net = open_links(&key, options.bind.clone(), options.lan_discovery.clone()).await?;
+    let links = Links {
+        bind: options.bind.clone(),
+        lan_discovery: options.lan_discovery.clone(),
+        remote_api: false,
+    };
+    let net = open_links(&key, links).await?;
     // Nothing is declared for a node that is not there yet; what is converged at all waits for `run`.
     let effects = Effects::facts_only();
     let (_nobody_asks, asked) = mpsc::channel(1);
     let mut candidate = Candidate {
-        me: NodeKeys::new(&key).node(),
+        me,
         agent,
         world: World::new(net, store, effects, asked),
         last: "nobody answered".to_owned(),
+        probation: None,
         refused: None,
     };
     let attempt =
         tokio::time::timeout(options.timeout, candidate.until_admitted(&mut progress)).await;
+    let attempt = match (attempt, candidate.probation.take()) {
+        (Err(_elapsed), Some(joined)) => Ok(Ok(joined)),
+        (attempt, _) => attempt,
+    };
     let outcome = match attempt {
         Ok(Ok(joined)) => {
             data.end_joining(&key)?;
@@ -191,6 +210,7 @@ fn start(options: &JoinOptions, key: &[u8; 32], tables: Tables) -> Result<Agent,
             token: options.token.clone(),
             via: options.via.clone(),
             operator_key: options.operator_key,
+            hardware: hardware(&options.root),
         })?),
         Err(error) => Err(error.into()),
     }
@@ -203,6 +223,8 @@ struct Candidate {
     world: World,
     /// What was seen last, for when the time is over.
     last: String,
+    /// Who we are while others or a person still have to agree, once that is durable.
+    probation: Option<Joined>,
     /// The first refusal that will not change, and when others have had their chance.
     refused: Option<(String, Mono)>,
 }
@@ -233,9 +255,16 @@ impl Candidate {
                 && let Ok(reply) = tokio::sync::oneshot::Receiver::try_recv(waiting)
             {
                 answer = None;
-                if let Some(joined) = self.admitted(&reply)
-                    && self.world.is_durable()
-                {
+                let joined = self.joined(&reply, progress);
+                let (waiting, done) =
+                    joined
+                        .filter(|_| self.world.is_durable())
+                        .map_or((None, None), |it| match it.is_on_probation {
+                            true => (Some(it), None),
+                            false => (None, Some(it)),
+                        });
+                self.probation = waiting;
+                if let Some(joined) = done {
                     progress(format!("joined {} as {}", joined.mesh_name, joined.name));
                     return Ok(joined);
                 }
@@ -308,23 +337,49 @@ impl Candidate {
         Ok(false)
     }
 
-    /// Who we are, if the replica has us as one who may stay.
-    fn admitted(&self, reply: &Reply) -> Option<Joined> {
+    /// Who we are, if the replica has us as one who may stay. What is still waited for is told.
+    fn joined(&mut self, reply: &Reply, progress: &mut impl FnMut(String)) -> Option<Joined> {
         let Reply::View(view) = reply else {
             return None;
         };
         let view: &ReplicaView = view;
         let member = view.members.iter().find(|member| member.node == self.me)?;
-        if member.state != lab_crdt_model::view::MemberState::Member {
-            return None;
+        let why = match member.state {
+            MemberState::Member => None,
+            MemberState::Probation => Some(waiting(view, member)),
+            MemberState::Suspended => Some(
+                "suspended: the token was used more than once; an admin says whose machine this is"
+                    .to_owned(),
+            ),
+            MemberState::Seen | MemberState::Expired | MemberState::Revoked => return None,
+        };
+        if let Some(why) = why.as_ref().filter(|why| self.last != **why) {
+            progress(why.clone());
+            self.last.clone_from(why);
         }
-        Some(Joined {
+        (member.state != MemberState::Suspended).then(|| Joined {
             node: self.me,
             name: member.name.clone(),
             mesh: view.mesh,
             mesh_name: view.mesh_name.clone(),
+            is_on_probation: why.is_some(),
         })
     }
+}
+
+/// What somebody on probation waits for.
+fn waiting(view: &ReplicaView, me: &MemberView) -> String {
+    let join = view.joins.iter().find(|join| join.node == me.node);
+    let (seen, needed) = join.map_or((0, 0), |j| (j.witnesses.len(), j.needed));
+    if usize::try_from(needed).is_ok_and(|needed| seen < needed) {
+        return format!("waiting for more registrars: {seen} of {needed} have seen this machine");
+    }
+    format!(
+        "waiting for confirmation: compare these words: {} (lab node confirm {}); the mesh shows: {}",
+        words::of_node(&me.node),
+        me.name,
+        words::of_mesh(&view.mesh),
+    )
 }
 
 /// Tells tokens apart on disk without keeping them.

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the daemon: it opens the folder, the store, the links and the socket, and drives a
 //! [`lab_agent_core::Agent`] by its contract until it is asked to stop. [`found`] makes the folder of a mesh's first
-//! node, [`join`] that of every other one. Nothing here decides what a node *does*; what grows here beyond wiring
+//! node, [`join`] that of every other one, [`set_aside`] ends it. Nothing here decides what a node *does*; what grows here beyond wiring
 //! belongs below the purity line.
 //!
 //! ```text
@@ -21,6 +21,8 @@
 //! |---|---|---|
 //! | questions from the socket | 64, and 256 unanswered | refused as unavailable; further ones wait |
 //! | connections at the socket | 64, 16 calls each | further ones wait |
+//! | connections of devices | 16, 4 with one key, 16 calls each, closed after 30 s of silence | refused; further calls wait |
+//! | submissions of devices | 4 at once, all together, 30 s each | further ones wait unread |
 //! | bytes that wait for the disk | 16 MiB | links and socket are not read until it has caught up |
 //! | notices of a watcher | one per kind | coalesced |
 
@@ -34,6 +36,7 @@ mod error;
 mod found;
 mod join;
 mod notify;
+mod reset;
 mod run;
 mod serve;
 mod signal;
@@ -49,6 +52,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use error::{DaemonError, WorldError};
 pub use found::{FoundError, Founding, found};
 pub use join::{JoinError, JoinOptions, Joined, join};
+pub use reset::{mesh_of, set_aside};
 pub use run::{run, runtime};
 pub use serve::SocketError;
 pub use signal::stop_signal;

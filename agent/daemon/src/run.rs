@@ -81,7 +81,13 @@ pub async fn run(
         clock::now(),
     )?;
     let socket = serve::bind(&config.socket, &config.socket_group, Accounts::system())?;
-    let net = open_links(&key, config.bind.clone(), config.lan_discovery.clone()).await?;
+    let links = Links {
+        bind: config.bind.clone(),
+        lan_discovery: config.lan_discovery.clone(),
+        remote_api: config.remote_api,
+    };
+    let mut net = open_links(&key, links).await?;
+    let streams = net.0.take_remote().filter(|_| config.remote_api);
 
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let effects = Effects::new(config.root.clone(), data.path().to_owned());
@@ -97,7 +103,14 @@ pub async fn run(
         allows_faults: config.allow_faults,
     };
     let (stop_serving, stopped) = oneshot::channel::<()>();
+    let (stop_answering, stopped_too) = oneshot::channel::<()>();
     let mut tasks = JoinSet::new();
+    if let Some(streams) = streams {
+        let serve = serve::serve_remote(streams, world.devices(), face.clone(), async {
+            let _asked = stopped_too.await;
+        });
+        tasks.spawn(serve);
+    }
     tasks.spawn(serve::serve(socket, face, async {
         // Dropping the sender stops it too.
         let _asked = stopped.await;
@@ -120,7 +133,7 @@ pub async fn run(
     pulse.notifier.stopping();
     pulse.pulse.pause();
     drop(teller);
-    drop(stop_serving);
+    drop((stop_serving, stop_answering));
     if outcome.is_ok() {
         agent.stop(world.now());
         let flushed = tokio::time::timeout(FLUSH_MAX, flush(&mut agent, &mut world)).await;
@@ -235,9 +248,10 @@ fn notice(event: &Event) -> Option<NoticeKind> {
         Event::PeerChanged { .. } | Event::PeersLearned { .. } | Event::ReplicasDiverged { .. } => {
             Some(NoticeKind::Peers)
         }
-        Event::JoinRefused { .. } | Event::StatementRefused { .. } | Event::StoreFailed { .. } => {
-            None
-        }
+        Event::JoinRefused { .. }
+        | Event::StatementRefused { .. }
+        | Event::AuditWentBack { .. }
+        | Event::StoreFailed { .. } => None,
     }
 }
 
@@ -297,19 +311,32 @@ fn log(event: &Event) {
                 tracing::debug!(config, "config stands as wanted");
             }
         }
+        Event::AuditWentBack { node, told, tells } => tracing::warn!(
+            peer = %node.short(),
+            told = told.seq,
+            tells = tells.seq,
+            "the audit chain of a node went back"
+        ),
         Event::StoreFailed { why } => tracing::warn!(why, "the store refused a write"),
     }
 }
 
+/// How to open the links.
+pub(crate) struct Links {
+    /// Where to listen.
+    pub(crate) bind: Vec<SocketAddr>,
+    /// See [`DaemonConfig::lan_discovery`].
+    pub(crate) lan_discovery: Option<String>,
+    /// See [`DaemonConfig::remote_api`].
+    pub(crate) remote_api: bool,
+}
+
 /// Opens the links. A machine without IPv6 or multicast does without what it was not explicitly told to use.
-pub(crate) async fn open_links(
-    key: &[u8; 32],
-    bind: Vec<SocketAddr>,
-    lan_discovery: Option<String>,
-) -> Result<(Net, NetEvents), NetError> {
+pub(crate) async fn open_links(key: &[u8; 32], links: Links) -> Result<(Net, NetEvents), NetError> {
     let mut config = NetConfig {
-        bind,
-        lan_discovery,
+        bind: links.bind,
+        lan_discovery: links.lan_discovery,
+        remote_api: links.remote_api,
         ..NetConfig::new(*key)
     };
     loop {

@@ -146,6 +146,7 @@ impl Founder {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: keys.mesh_mac(&self.mesh),
+            binding: None,
         });
         self.submit(client, invite).await;
         let not_after_s = u32::try_from(not_after.0 / 1000).unwrap();

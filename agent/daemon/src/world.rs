@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::clock;
 use crate::effect::Effects;
 use crate::error::WorldError;
-use crate::serve::Ask;
+use crate::serve::{Ask, Devices};
 use crate::store_writer::{StoreWriter, Written};
 
 /// Longest nap. It bounds how late a laptop notices that it slept, and feeds the watchdogs.
@@ -38,6 +38,7 @@ pub(crate) struct World {
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     next_command: u64,
     addresses: watch::Sender<Vec<SocketAddr>>,
+    devices: watch::Sender<Devices>,
     /// What happened and is not yet told to the agent.
     ready: VecDeque<Input>,
     /// What the agent told and nobody took yet. Taken once a turn.
@@ -83,6 +84,7 @@ impl World {
             replies: BTreeMap::new(),
             next_command: 1,
             addresses,
+            devices: watch::channel(Devices::default()).0,
             ready: VecDeque::new(),
             told: Vec::new(),
             nap_max: NAP_MAX,
@@ -97,6 +99,11 @@ impl World {
     /// Where the agent can be dialled, as it changes.
     pub(crate) fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
         self.addresses.subscribe()
+    }
+
+    /// Whose devices may ask over the remote API, as it changes.
+    pub(crate) fn devices(&self) -> watch::Receiver<Devices> {
+        self.devices.subscribe()
     }
 
     /// Takes what was told since the last call.
@@ -144,6 +151,10 @@ impl World {
             }
             Output::Hangup { peer, channel, why } => self.net.hangup(peer, channel, why),
             Output::Admit(members) => self.net.admit(Arc::unwrap_or_clone(members)),
+            Output::AdmitDevices(devices) => {
+                self.net.admit_devices(devices.keys().copied().collect());
+                self.devices.send_replace(devices);
+            }
             Output::Store { id, batch } => self.store.push(id, batch),
             Output::Run { id, effect } => self.effects.push(id, effect),
             Output::Reply { id, reply } => {

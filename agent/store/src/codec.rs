@@ -24,6 +24,8 @@ pub(crate) const fn definition(
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
+        Table::Late => "late",
+        Table::Audit => "audit",
     })
 }
 

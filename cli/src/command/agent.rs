@@ -36,6 +36,7 @@ fn layer(args: &AgentRunArgs) -> ConfigLayer {
             .as_deref()
             .and_then(|root| std::path::absolute(root).ok()),
         lan_discovery: args.no_lan.then(String::new),
+        remote_api: args.no_remote_api.then_some(false),
         allow_faults: args.allow_faults.then_some(true),
         log: args.log.clone(),
         ..ConfigLayer::default()

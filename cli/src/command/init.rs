@@ -240,7 +240,7 @@ impl Report for Founded {
         json!({
             "mesh": self.mesh.to_string(),
             "mesh_name": self.mesh_name,
-            "mesh_words": words::words(&self.mesh.0, 6).join(" "),
+            "mesh_words": words::of_mesh(&self.mesh),
             "node": self.node,
             "node_name": self.node_name,
             "admin": self.admin.to_string(),
@@ -257,7 +257,7 @@ impl Report for Founded {
         format!(
             "{}\nmesh words: {}\n",
             self.mesh,
-            words::words(&self.mesh.0, 6).join(" ")
+            words::of_mesh(&self.mesh)
         )
     }
 }

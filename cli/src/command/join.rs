@@ -49,7 +49,7 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
     };
     let config = agent_config(context.global, layer, None)?;
     if let Token::Ticket(ticket) = &token {
-        let words = words::words(&ticket.mesh.0, 6).join(" ");
+        let words = words::of_mesh(&ticket.mesh);
         ui.say(&format!("this token is for the mesh: {words}"));
         if !ui.confirm("Join this mesh?")? {
             return Ok(Exit::Refused);
@@ -75,6 +75,7 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
         operator_key: pending
             .as_ref()
             .map(|p| AuthorId(p.key.verifying_key().to_bytes())),
+        root: args.root,
         timeout,
         ..JoinOptions::new(token)
     };
@@ -98,12 +99,21 @@ pub(super) async fn run(context: Context<'_>, args: JoinArgs) -> Result<Exit, Co
         key,
         data: config.data_dir.display().to_string(),
     };
+    let (probation, later) = if report.joined.is_on_probation {
+        let what = ", on probation";
+        (
+            what,
+            "\nIt becomes a member by itself when the others agree; nothing is to be done again here.",
+        )
+    } else {
+        ("", "")
+    };
     ui.say(&format!(
-        "{} this machine is {} in {} ({})\nNext:  {}   (or: systemctl enable --now lab-agent)",
+        "{} this machine is {} in {} ({}){probation}\nNext:  {}   (or: systemctl enable --now lab-agent){later}",
         ui.paint().green("✓"),
         report.joined.name,
         safe(&report.joined.mesh_name),
-        words::words(&report.joined.mesh.0, 6).join(" "),
+        words::of_mesh(&report.joined.mesh),
         ui.paint().cyan("lab agent run"),
     ));
     Ok(context.finish(&report, Envelope::default(), Exit::Done))
@@ -257,6 +267,8 @@ impl Report for JoinReport {
             "mesh_name": self.joined.mesh_name,
             "node": self.joined.node.to_string(),
             "node_name": self.joined.name,
+            "node_words": words::of_node(&self.joined.node),
+            "is_on_probation": self.joined.is_on_probation,
             "key": self.key,
             "data": self.data,
         })

@@ -6,14 +6,14 @@ use lab_crdt_model::{AuthorId, Wall, label};
 use serde_json::{Value as Json, json};
 
 use super::apply::duration;
-use super::{Context, revoke};
+use super::{Context, revoke, seal};
 use crate::args::{OperatorAddArgs, OperatorKeyArgs, OperatorVerb};
 use crate::entropy;
 use crate::error::{CommandError, Exit};
 use crate::key::{Cost, KeyFile};
 use crate::print::operator::OperatorList;
 use crate::print::{Envelope, Report, Style};
-use crate::session::{Session, new_passphrase};
+use crate::session::{Session, key_path, new_passphrase};
 
 /// Runs the verb.
 pub(super) async fn run(context: Context<'_>, verb: OperatorVerb) -> Result<Exit, CommandError> {
@@ -27,6 +27,7 @@ pub(super) async fn run(context: Context<'_>, verb: OperatorVerb) -> Result<Exit
         OperatorVerb::Key(args) => key(context, &args).await,
         OperatorVerb::Add(args) => add(context, args).await,
         OperatorVerb::Rm(args) => revoke::person(context, &args.operator).await,
+        OperatorVerb::Seal(args) => seal::run(context, &args).await,
     }
 }
 
@@ -56,17 +57,24 @@ pub(super) fn name(text: &str) -> Result<(), CommandError> {
 
 async fn key(context: Context<'_>, args: &OperatorKeyArgs) -> Result<Exit, CommandError> {
     name(&args.name)?;
-    let session = Session::open(context.global, context.ui).await?;
-    let info = session
-        .client
-        .info()
-        .await
-        .map_err(|error| crate::session::client_error(&error))?;
-    let path = session.key_path(&info.mesh);
+    let mesh = match &args.mesh {
+        Some(mesh) => mesh
+            .parse()
+            .map_err(|error: lab_crdt_model::ParseIdError| {
+                CommandError::new(Exit::Usage, "C001", "read the id of the mesh").because(&error)
+            })?,
+        None => {
+            let session = Session::open(context.global, context.ui).await?;
+            let info = session.client.info().await;
+            let info = info.map_err(|error| crate::session::client_error(&error))?;
+            info.mesh
+        }
+    };
+    let path = key_path(context.global, &mesh);
     let passphrase = new_passphrase(context.ui, args.no_passphrase)?;
     let key = SigningKey::from_bytes(&entropy::bytes()?);
     let sealed = passphrase.as_deref().map(|p| (p, Cost::NORMAL));
-    let file = KeyFile::new(info.mesh, &args.name, &key, sealed)?;
+    let file = KeyFile::new(mesh, &args.name, &key, sealed)?;
     file.write_new(&path)?;
     context.ui.say(&format!(
         "{} key written to {}",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab_agent_api::{End, ViewMask};
-use lab_crdt_log::{Body, Revoke, RevokeInvite};
+use lab_crdt_log::{Body, CoSign, Revoke, RevokeInvite};
 use lab_crdt_model::view::{InviteView, MemberState, MemberView, OperatorView};
 use lab_crdt_model::{AuthorId, StatementId};
 
@@ -139,16 +139,14 @@ async fn revoke_operator(
     operator: &OperatorView,
     why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
+    if operator.is_admin {
+        return revoke_admin(context, session, picture, operator, why).await;
+    }
     let signer = session.signer(&picture.view)?;
     signer.admin_only()?;
     let name = &operator.name;
     let head = last(session, operator, why).await?;
     context.ui.say(&consequence(name, why));
-    if operator.is_admin {
-        context
-            .ui
-            .warn("an admin is revoked only when a second admin agrees, or by the root key");
-    }
     end(
         context,
         session,
@@ -158,6 +156,86 @@ async fn revoke_operator(
         why,
     )
     .await
+}
+
+/// Admins against an admin: the more of them agree, the more it weighs. Whoever comes second agrees with the first,
+/// unless they name another change. One who was cut by the other may still speak.
+async fn revoke_admin(
+    context: Context<'_>,
+    session: &Session<'_>,
+    picture: &Picture,
+    admin: &OperatorView,
+    why: &Why<'_>,
+) -> Result<Exit, CommandError> {
+    let signer = session.signer_cut_or_not(&picture.view)?;
+    signer.admin_only()?;
+    let (me, name) = (signer.author(), &admin.name);
+    let heaviest = admin.proposals.iter().max_by_key(|p| p.signers.len());
+    let (head, agreed) = match heaviest {
+        Some(proposal) if why.since.is_none() => (proposal.head, Some(proposal)),
+        _ => (last(session, admin, why).await?, None),
+    };
+    let agreed = agreed.or_else(|| admin.proposals.iter().find(|p| p.head == head));
+    if agreed.is_some_and(|p| p.signers.contains(&me)) {
+        context.ui.say(&format!(
+            "you have said so already: lab admin list shows who agrees on {name}"
+        ));
+        return Ok(Exit::Done);
+    }
+    context.ui.say(&consequence(name, why));
+    if let Some(proposal) = agreed {
+        let by: Vec<_> = proposal.signers.iter().map(|a| picture.author(a)).collect();
+        context
+            .ui
+            .say(&format!("You agree with {}.", by.join(" and ")));
+    }
+    context.ui.warn(
+        "admins who revoke each other are all out when as many agree on each side; root words decide then",
+    );
+    let keys = vec![(admin.key, head)];
+    let plan = preview(context, session, &keys).await?;
+    if why.is_dry {
+        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
+    }
+    name_typed(context, name)?;
+    let body = match agreed {
+        Some(proposal) => Body::CoSign(CoSign {
+            proposal: proposal.id,
+        }),
+        None => Body::Revoke(Revoke {
+            key: admin.key,
+            head,
+            reason: shorten(why.message.unwrap_or_default()).to_owned(),
+        }),
+    };
+    session.submit(&signer, vec![body]).await?;
+    let after = session.picture().await?;
+    let admins: Vec<_> = after.view.operators.iter().filter(|o| o.is_admin).collect();
+    let now = admins.iter().find(|o| o.key == admin.key);
+    let weight = now.map_or(0, |o| {
+        let weights = o.proposals.iter().map(|p| p.signers.len());
+        weights.max().unwrap_or(0)
+    });
+    let is_out = now.is_none_or(|o| o.is_revoked);
+    let am_i_out = admins.iter().any(|o| o.key == me && o.is_revoked);
+    let count = admins.len();
+    if !is_out {
+        context.ui.warn(&format!(
+            "{weight} of {count} admins want {name} out, which is outweighed: another admin agrees with lab revoke {name}"
+        ));
+        return Ok(Exit::Partial);
+    }
+    done(
+        context,
+        &format!("{name} ({weight} of {count} admins agree)"),
+    );
+    if am_i_out {
+        context.ui.warn(&format!(
+            "you are out as well: as many want you out. Another admin agrees with lab revoke {name}, or root words decide: lab admin rm {name}"
+        ));
+        return Ok(Exit::Partial);
+    }
+    heard(context, session, why.timeout).await
 }
 
 async fn revoke_token(
@@ -385,7 +463,11 @@ fn member<'a>(picture: &'a Picture, name: &str) -> Option<&'a MemberView> {
 
 fn operator<'a>(picture: &'a Picture, name: &str) -> Option<&'a OperatorView> {
     let id: Option<AuthorId> = name.parse().ok();
-    let live = picture.view.operators.iter().filter(|o| !o.is_revoked);
+    let live = picture
+        .view
+        .operators
+        .iter()
+        .filter(|o| o.is_admin || !o.is_revoked);
     live.clone()
         .find(|o| id == Some(o.key))
         .or_else(|| live.clone().find(|o| o.name == name))

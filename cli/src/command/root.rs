@@ -8,18 +8,21 @@ use lab_agent_api::ViewMask;
 use lab_crdt_log::{Body, RootRecord};
 use lab_crdt_model::view::MemberState;
 use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
 use super::{Context, init, node};
 use crate::args::{
-    CeremonyArgs, RootPublishArgs, RootRegistrarsArgs, RootRotateArgs, RootSignArgs, RootVerb,
+    CeremonyArgs, RootPublishArgs, RootRegistrarsArgs, RootRotateArgs, RootSignArgs, RootTryArgs,
+    RootVerb,
 };
-use crate::entropy;
 use crate::error::{CommandError, Exit};
-use crate::print::Envelope;
 use crate::print::root::RootReport;
+use crate::print::{Envelope, Report, Style};
 use crate::proposal::Proposal;
 use crate::session::{Session, client_error};
+use crate::tried::Tried;
+use crate::{clock, entropy};
 
 /// Runs the verb.
 pub(super) async fn run(context: Context<'_>, verb: RootVerb) -> Result<Exit, CommandError> {
@@ -27,6 +30,7 @@ pub(super) async fn run(context: Context<'_>, verb: RootVerb) -> Result<Exit, Co
         RootVerb::Show => show(context).await,
         RootVerb::Rotate(args) => rotate(context, args).await,
         RootVerb::Registrars(args) => registrars(context, &args).await,
+        RootVerb::Try(args) => attempt(context, &args).await,
         RootVerb::Sign(args) => sign_file(context, &args),
         RootVerb::Publish(args) => publish(context, &args).await,
     }
@@ -68,6 +72,64 @@ async fn show(context: Context<'_>) -> Result<Exit, CommandError> {
     Ok(context.finish(&report, Envelope::default(), Exit::Done))
 }
 
+/// Has the words of a root key typed, and keeps that they were right.
+async fn attempt(context: Context<'_>, args: &RootTryArgs) -> Result<Exit, CommandError> {
+    let ui = context.ui;
+    let session = Session::open(context.global, ui).await?;
+    let root = in_force(&session).await?;
+    let mesh = session.client.info().await;
+    let mesh = mesh.map_err(|error| client_error(&error))?.mesh;
+    let key = match &args.words_file {
+        Some(file) => words_in(file)?,
+        None => {
+            let typed = Zeroizing::new(ui.ask_hidden("the 24 words of a root key:")?);
+            key_of(&typed)?
+        }
+    };
+    let key = author(&key);
+    if !root.record.root_keys.contains(&key) {
+        let what = format!("these are words of {key}, which is no root key of this mesh");
+        return Err(CommandError::new(Exit::Refused, "K017", what)
+            .hint("lab root show")
+            .hint("words of an earlier root record are worth nothing: throw them away"));
+    }
+    Tried::note(&session.key_path(&mesh), key, clock::wall())?;
+    let report = Good {
+        key,
+        version: root.record.version,
+    };
+    Ok(context.finish(&report, Envelope::default(), Exit::Done))
+}
+
+/// Words that are those of a root key.
+struct Good {
+    key: AuthorId,
+    version: u32,
+}
+
+impl Report for Good {
+    fn schema(&self) -> &'static str {
+        "lab.root.try/v1"
+    }
+
+    fn data(&self) -> Json {
+        json!({"key": self.key.to_string(), "version": self.version})
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.key.to_string()]
+    }
+
+    fn text(&self, style: &Style) -> String {
+        format!(
+            "{} the words are those of {}, a root key of record {}; `lab doctor` asks again in half a year\n",
+            style.paint.green("✓"),
+            self.key,
+            self.version
+        )
+    }
+}
+
 async fn rotate(context: Context<'_>, args: RootRotateArgs) -> Result<Exit, CommandError> {
     let (ui, count) = (context.ui, usize::from(args.keys));
     let threshold = args.threshold.unwrap_or(args.keys / 2 + 1);
@@ -101,6 +163,14 @@ async fn rotate(context: Context<'_>, args: RootRotateArgs) -> Result<Exit, Comm
         next.threshold = threshold;
     })
     .await?;
+    for key in &keys {
+        // They were just typed, or written by this program.
+        Tried::note(
+            &session.key_path(&proposal.mesh),
+            author(key),
+            clock::wall(),
+        )?;
+    }
     decide(context, &session, &root, proposal, &args.ceremony, &keys).await
 }
 

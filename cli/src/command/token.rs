@@ -7,7 +7,7 @@ use lab_crdt_log::{Body, Confirm, Invite, Revoke, Rights, TokenKeys, WitnessRule
 use lab_crdt_model::limit::TOKEN_MS_MAX;
 use lab_crdt_model::token::{Seed, Ticket, print_typed};
 use lab_crdt_model::view::{MemberState, MemberView, Role};
-use lab_crdt_model::{NodeId, Wall, words};
+use lab_crdt_model::{Binding, Mac, NodeId, Wall, hardware, words};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value as Json, json};
@@ -23,6 +23,8 @@ use crate::session::Session;
 use crate::view::picture::Picture;
 use crate::view::token::{find, tokens};
 
+/// Stands for the MAC address with which a machine is declared.
+const DECLARED: &str = "declared";
 /// Most addresses that a pasted token carries.
 const ADDRESSES_MAX: usize = 4;
 
@@ -63,7 +65,7 @@ async fn resolve(context: Context<'_>, args: &TokenResolveArgs) -> Result<Exit, 
         invite.token
     ));
     for member in &joined {
-        let key_words = words::words(&member.node.0, 6).join(" ");
+        let key_words = words::of_node(&member.node);
         ui.insist(&format!("  {}  {key_words}", member.name));
     }
     let mut kept = args.keep.clone();
@@ -140,6 +142,13 @@ async fn create(context: Context<'_>, args: TokenCreateArgs) -> Result<Exit, Com
             .hint(format!("lab node rm {taken}, or another name")));
     }
 
+    if args.mac.as_deref() == Some(DECLARED) {
+        let mac = Some(declared_mac(&picture, args.name.as_deref())?);
+        invite
+            .binding
+            .get_or_insert(Binding { mac, serial: None })
+            .mac = mac;
+    }
     let seed = if args.typed {
         Seed::Typed(entropy::bytes()?)
     } else {
@@ -151,6 +160,7 @@ async fn create(context: Context<'_>, args: TokenCreateArgs) -> Result<Exit, Com
     invite.token_key = keys.public();
     invite.mesh_mac = keys.mesh_mac(&picture.view.mesh);
     let not_after = invite.not_after;
+    let binding = invite.binding.as_ref().map(ToString::to_string);
     let labels: Vec<_> = invite.labels.iter().map(ToString::to_string).collect();
     let bytes = session.sign_one(&signer, Body::Invite(invite)).await?;
     let ids = session.client.submit(bytes.clone()).await;
@@ -175,7 +185,8 @@ async fn create(context: Context<'_>, args: TokenCreateArgs) -> Result<Exit, Com
         uses: args.uses,
         is_strict: args.witness != "any",
         labels,
-        mesh_words: words::words(&picture.view.mesh.0, 6).join(" "),
+        binding,
+        mesh_words: words::of_mesh(&picture.view.mesh),
     };
     context.ui.say(&report.advice(&args));
     Ok(context.finish(&report, picture.envelope(None), Exit::Done))
@@ -226,6 +237,30 @@ fn invite(args: &TokenCreateArgs) -> Result<Invite, CommandError> {
             .hint("add more later: lab label add LABEL -t NODE"));
     }
     ttl_ms(&args.ttl)?;
+    let mac = args.mac.as_deref().filter(|text| *text != DECLARED);
+    let mac = mac.map(|text| {
+        text.parse::<Mac>()
+            .map_err(|error| CommandError::usage(format!("--mac {text}: {error}")))
+    });
+    let binding = Binding {
+        mac: mac.transpose()?,
+        serial: args.serial.as_ref().map(|s| s.trim().to_owned()),
+    };
+    if binding
+        .serial
+        .as_deref()
+        .is_some_and(|s| !hardware::is_serial(s))
+    {
+        let message = "a serial number is 1 to 64 letters, digits and signs of ASCII";
+        return Err(
+            CommandError::usage(message).hint("it stands in /sys/class/dmi/id/product_serial")
+        );
+    }
+    let is_bound = binding.is_within_limits();
+    if (is_bound || args.mac.is_some()) && args.uses != 1 {
+        let message = "a token for one machine has one use (--uses)";
+        return Err(CommandError::usage(message).hint("make one token per machine"));
+    }
     Ok(Invite {
         token_key: [0; 32],
         uses_max,
@@ -243,6 +278,20 @@ fn invite(args: &TokenCreateArgs) -> Result<Invite, CommandError> {
         witness: WitnessRule::Any,
         confirm: args.confirm,
         mesh_mac: [0; 32],
+        binding: Some(binding).filter(|_| is_bound),
+    })
+}
+
+/// The MAC address with which a machine is declared.
+fn declared_mac(picture: &Picture, name: Option<&str>) -> Result<Mac, CommandError> {
+    let name = name.ok_or_else(|| {
+        CommandError::usage("--mac declared goes with the name of a declared machine")
+            .hint("lab token create NAME --mac declared")
+    })?;
+    let mac = node::find(picture, name)?.declared.get("mac");
+    mac.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let message = format!("{name} is declared without a MAC address");
+        CommandError::new(Exit::NoMatch, "M038", message).hint("lab token create NAME --mac MAC")
     })
 }
 
@@ -308,6 +357,7 @@ struct NewToken {
     uses: u32,
     is_strict: bool,
     labels: Vec<String>,
+    binding: Option<String>,
     mesh_words: String,
 }
 
@@ -328,8 +378,12 @@ impl NewToken {
         } else {
             "lab join TOKEN".to_owned()
         };
+        let only = match &self.binding {
+            Some(binding) => format!(", only for the machine with {binding}"),
+            None => String::new(),
+        };
         format!(
-            "good {uses}{honest}, until {}; id {}\non the new machine: {join}\nit will show: {}",
+            "good {uses}{honest}{only}, until {}; id {}\non the new machine: {join}\nit will show: {}",
             self.expires, self.id, self.mesh_words
         )
     }
@@ -348,6 +402,7 @@ impl Report for NewToken {
             "strict": self.is_strict,
             "expires": self.expires.to_string(),
             "labels": self.labels,
+            "binding": self.binding,
             "mesh_words": self.mesh_words,
         })
     }
@@ -387,6 +442,26 @@ mod tests {
             Exit::Refused
         );
         assert_eq!(witness(&picture, "two").unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_declared_machine_says_which_mac_its_token_is_for() {
+        let picture = sample::fleet()
+            .set_true("node/new1")
+            .set("node/new2/mac", "52:54:00:12:34:56")
+            .set_true("node/new2")
+            .picture();
+        let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        assert_eq!(declared_mac(&picture, Some("new2")).unwrap(), mac);
+        assert_eq!(
+            declared_mac(&picture, Some("new1")).unwrap_err().code,
+            "M038"
+        );
+        assert_eq!(
+            declared_mac(&picture, Some("zz")).unwrap_err().exit,
+            Exit::NoMatch
+        );
+        assert_eq!(declared_mac(&picture, None).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

@@ -25,6 +25,8 @@ impl Report for OperatorList {
                 "scope": o.scope,
                 "not_after": o.not_after.map(|t| t.to_string()),
                 "revoked": o.is_revoked,
+                "late": o.late.as_ref().map(|l| l.count),
+                "wanted_out_by": o.proposals.iter().map(|p| p.signers.len()).max(),
             })
         };
         self.0.iter().map(row).collect()
@@ -52,10 +54,17 @@ impl Report for OperatorList {
                 .iter()
                 .map(|s| if s.is_empty() { "everything" } else { s })
                 .collect();
-            let state = if o.is_revoked {
-                Cell::new(Tone::Dim, "revoked")
-            } else {
-                Cell::new(Tone::Good, "ok")
+            let agree = o.proposals.iter().map(|p| p.signers.len()).max();
+            let state = match (agree, &o.late) {
+                (Some(n), _) if o.is_revoked => {
+                    Cell::new(Tone::Dim, format!("revoked by {n} admins"))
+                }
+                (Some(n), _) => Cell::new(Tone::Warn, format!("{n} admins want them out")),
+                (None, _) if o.is_revoked => Cell::new(Tone::Dim, "revoked"),
+                (None, Some(late)) => {
+                    Cell::new(Tone::Warn, format!("{} changes came late", late.count))
+                }
+                (None, None) => Cell::new(Tone::Good, "ok"),
             };
             table.row([
                 o.name.as_str().into(),

@@ -33,7 +33,10 @@ impl Report for TokenList {
                 "double use" => Tone::Bad,
                 _ => Tone::Dim,
             };
-            let kind = row.name.clone().unwrap_or_else(|| row.role.to_owned());
+            let mut kind = row.name.clone().unwrap_or_else(|| row.role.to_owned());
+            if let Some(binding) = &row.binding {
+                kind = format!("{kind}, {binding}");
+            }
             table.row([
                 row.id.as_str().into(),
                 row.made_by.as_str().into(),
@@ -74,6 +77,22 @@ mod tests {
             state: state.into(),
             used_by: vec![],
         }
+    }
+
+    #[test]
+    fn a_token_for_one_machine_says_which() {
+        let mut fleet = sample::fleet();
+        let mut bound = invite("aa11", "any", "open");
+        bound.name = Some("nuc3".into());
+        let binding = lab_crdt_model::Binding {
+            mac: Some("52:54:00:12:34:56".parse().unwrap()),
+            serial: None,
+        };
+        fleet.view.bindings.insert(bound.id, binding);
+        fleet.view.invites = vec![bound];
+        let text = TokenList(token::tokens(&fleet.picture())).text(&Style::plain());
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.contains("nuc3, MAC 52:54:00:12:34:56"), "{line}");
     }
 
     #[test]

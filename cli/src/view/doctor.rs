@@ -3,6 +3,7 @@
 use lab_crdt_model::Severity;
 use lab_crdt_model::time::age;
 use lab_crdt_model::view::{Liveness, MemberState};
+use lab_crdt_model::words;
 use serde::Serialize;
 
 use super::picture::Picture;
@@ -114,6 +115,18 @@ fn membership(picture: &Picture) -> Check {
         }
         MemberState::Seen => Check::new("membership", Verdict::Warn, "joined, no witness yet")
             .fix("wait, or start another member"),
+        MemberState::Probation => Check::new(
+            "membership",
+            Verdict::Warn,
+            format!(
+                "on probation; this machine shows: {}",
+                words::of_node(&me.node)
+            ),
+        )
+        .fix(format!(
+            "compare the words and confirm it on a member: lab node confirm {}",
+            me.name
+        )),
         MemberState::Suspended => Check::new(
             "membership",
             Verdict::Fail,

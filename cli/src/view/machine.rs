@@ -128,13 +128,14 @@ impl Machine {
         self.kind == Kind::Node && self.member.is_some()
     }
 
-    /// Whether config is for it: a machine that was admitted.
+    /// Whether queries are about it: everything but machines that joined and still have to be let in.
+    pub(crate) fn is_target(&self) -> bool {
+        self.is_declared || self.member.as_ref().is_none_or(|m| !is_waiting(m.state))
+    }
+
+    /// Whether config is for it: a machine that was admitted, and is not on probation.
     pub(crate) fn takes_config(&self) -> bool {
-        self.kind == Kind::Node
-            && self
-                .member
-                .as_ref()
-                .is_some_and(|m| m.state != MemberState::Seen)
+        self.kind == Kind::Node && self.member.as_ref().is_some_and(|m| !is_waiting(m.state))
     }
 
     /// Whether it was heard lately.
@@ -190,6 +191,11 @@ impl Machine {
         }
         self.member = Some(member.clone());
     }
+}
+
+/// Whether somebody who joined still has to be let in.
+const fn is_waiting(state: MemberState) -> bool {
+    matches!(state, MemberState::Seen | MemberState::Probation)
 }
 
 impl Kind {

@@ -125,6 +125,7 @@ pub(crate) fn state_word(machine: &Machine) -> &'static str {
     match machine.member.as_ref().map(|m| m.state) {
         None => "declared, never joined",
         Some(MemberState::Seen) => "joined, not witnessed",
+        Some(MemberState::Probation) => "on probation",
         Some(MemberState::Member) => "member",
         Some(MemberState::Suspended) => "suspended",
         Some(MemberState::Expired) => "expired",

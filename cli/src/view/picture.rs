@@ -95,6 +95,7 @@ impl Picture {
         let targets: Vec<_> = picture
             .machines
             .iter()
+            .filter(|m| m.is_target())
             .map(|m| target_of(m, &picture.sync(m)))
             .collect();
         picture.fleet = Fleet::new(targets, picture.groups.clone()).with_keys(keys);

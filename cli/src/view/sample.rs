@@ -1,5 +1,7 @@
 //! A small hand-made replica for tests: machines a (this one), b, c and d; ana is the admin.
 
+use std::collections::BTreeMap;
+
 use lab_crdt_model::report::{Beacon, Status};
 use lab_crdt_model::view::{
     CandidateView, FieldView, Liveness, MemberState, MemberView, OperatorView, PeerView,
@@ -45,6 +47,8 @@ pub(crate) fn fleet() -> Sample {
             not_after: None,
             is_revoked: false,
             under: StatementId([7; 32]),
+            proposals: vec![],
+            late: None,
         }],
         invites: vec![],
         fields: vec![],
@@ -53,6 +57,8 @@ pub(crate) fn fleet() -> Sample {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     };
     Sample { view }
 }
@@ -179,6 +185,7 @@ fn report(name: &str, at: Wall) -> ReportView {
         addresses: vec!["10.0.0.1:7001".parse().unwrap()],
         link_count: 3,
         version: "0.1.0".into(),
+        audit: lab_crdt_model::report::AuditHead::default(),
     };
     let heard = Wall(at.0 - 5000);
     ReportView {

@@ -90,8 +90,15 @@ pub(crate) fn sync(machine: &Machine, expected: Option<&Effective>) -> Pillar {
     if machine.kind == Kind::Laptop {
         return Pillar::new("none", Grade::None);
     }
-    if member.state == MemberState::Seen {
-        return Pillar::new("joining", Grade::Info).because("joined, no witness yet");
+    match member.state {
+        MemberState::Seen => {
+            return Pillar::new("joining", Grade::Info).because("joined, no witness yet");
+        }
+        MemberState::Probation => {
+            return Pillar::new("probation", Grade::Info)
+                .because("no target before it is a full member");
+        }
+        _ => {}
     }
     if !machine.is_heard() {
         let is_expected =
@@ -157,7 +164,11 @@ pub(crate) fn identity(machine: &Machine, now_ms: u64) -> Pillar {
             .because("its token was used twice, or a clone was seen"),
         MemberState::Expired => Pillar::new("expired", Grade::Bad),
         MemberState::Revoked => Pillar::new("revoked", Grade::Worst),
-        MemberState::Seen => Pillar::new("unconfirmed", Grade::Info),
+        MemberState::Seen => Pillar::new("unseen", Grade::Info),
+        MemberState::Probation => Pillar::new("probation", Grade::Warn).because(format!(
+            "confirm it, or wait for registrars: lab node confirm {}",
+            machine.name
+        )),
         MemberState::Member => match member.not_after.map(|t| t.0.saturating_sub(now_ms)) {
             Some(left) if left < 7 * 86_400_000 => {
                 Pillar::new("expiring", Grade::Warn).because(format!("in {}", age(left)))

@@ -16,6 +16,8 @@ pub(crate) struct TokenRow {
     pub(crate) made_by: String,
     /// `node` or `laptop`.
     pub(crate) role: &'static str,
+    /// The machine that it is for, by MAC address and serial number.
+    pub(crate) binding: Option<String>,
     /// The name that its user will have.
     pub(crate) name: Option<String>,
     /// Uses so far.
@@ -53,6 +55,11 @@ pub(crate) fn tokens(picture: &Picture) -> Vec<TokenRow> {
                 Role::Node => "node",
                 Role::Laptop => "laptop",
             },
+            binding: picture
+                .view
+                .bindings
+                .get(&invite.id)
+                .map(ToString::to_string),
             name: invite.name.clone(),
             uses: invite.used_count,
             max: invite.uses_max,

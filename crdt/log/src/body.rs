@@ -3,9 +3,9 @@
 //! A body is accepted only in its canonical encoding (decoding and encoding again gives the same bytes). Kinds
 //! that this program does not know are kept and relayed, inert.
 
-use lab_crdt_model::limit::{NAME_BYTES_MAX, OPS_MAX};
+use lab_crdt_model::limit::{FORK_BRANCHES_MAX, NAME_BYTES_MAX, OPS_MAX};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Label, NodeId, Op, StatementId, Wall, label};
+use lab_crdt_model::{AuthorId, Binding, Hardware, Label, NodeId, Op, StatementId, Wall, label};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,17 @@ impl Kind {
     pub const CO_SIGN: Self = Self(11);
     /// A root record after the founding one.
     pub const ROOT: Self = Self(12);
+    /// A node says what it had of a key when its grant ended.
+    pub const VOUCH: Self = Self(13);
+    /// A join token for one machine.
+    pub const INVITE_BOUND: Self = Self(15);
+    /// A new node's first word, with what it is made of.
+    pub const JOIN_HARDWARE: Self = Self(16);
+
+    /// Whether this program gives it a meaning.
+    pub const fn is_known(self) -> bool {
+        matches!(self.0, 1..=13 | 15 | 16)
+    }
 
     /// Whether it takes authority away or says who has it. Of an admin it is taken in however much its author has
     /// said: a stolen key must not keep its own end out.
@@ -200,6 +211,9 @@ pub struct Invite {
     /// HMAC-SHA256 over mesh id and token key under the token's bind key: shows a joiner who typed the token that
     /// this mesh made it.
     pub mesh_mac: [u8; 32],
+    /// The machine that it is for; only with `uses_max` 1. With it, the statement is of kind [`Kind::INVITE_BOUND`].
+    #[serde(skip)]
+    pub binding: Option<Binding>,
 }
 
 /// The end of a token.
@@ -221,6 +235,9 @@ pub struct Join {
     /// By the token key, over mesh, node, seal key and operator key.
     #[serde(with = "signature_bytes")]
     pub token_signature: [u8; 64],
+    /// What the node is made of, in its own word. With it, the statement is of kind [`Kind::JOIN_HARDWARE`].
+    #[serde(skip)]
+    pub hardware: Option<Hardware>,
 }
 
 /// A registrar saw a join in time.
@@ -261,6 +278,22 @@ pub struct CoSign {
     pub proposal: StatementId,
 }
 
+/// Most ends of one chain that a vouch names: as many branches as are kept.
+pub(crate) const VOUCH_HEADS_MAX: usize = FORK_BRANCHES_MAX;
+
+/// A node says what it had heard of the holder of a grant when the grant ended. Replicas that were away take for said in
+/// time what half of those had heard who are asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Vouch {
+    /// The grant, or the join of the laptop.
+    pub grant: StatementId,
+    /// The ends of what was heard of its holder, at most 4, ascending. Only those count that the statement also refers
+    /// to.
+    pub heads: Vec<StatementId>,
+    /// When, by the clock of the node.
+    pub at: Wall,
+}
+
 /// What is said.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each variant is documented at its type")]
@@ -278,6 +311,7 @@ pub enum Body {
     CoSign(CoSign),
     /// A root record after the founding one. Whoever carries it, its own signatures decide.
     Root(SignedRoot),
+    Vouch(Vouch),
     /// A kind of a later version, with its bytes.
     Unknown(Kind, Vec<u8>),
 }
@@ -290,14 +324,17 @@ impl Body {
             Self::Grant(_) => Kind::GRANT,
             Self::RevokeGrant(_) => Kind::REVOKE_GRANT,
             Self::Revoke(_) => Kind::REVOKE,
+            Self::Invite(body) if body.binding.is_some() => Kind::INVITE_BOUND,
             Self::Invite(_) => Kind::INVITE,
             Self::RevokeInvite(_) => Kind::REVOKE_INVITE,
+            Self::Join(body) if body.hardware.is_some() => Kind::JOIN_HARDWARE,
             Self::Join(_) => Kind::JOIN,
             Self::Witness(_) => Kind::WITNESS,
             Self::Confirm(_) => Kind::CONFIRM,
             Self::Admit(_) => Kind::ADMIT,
             Self::CoSign(_) => Kind::CO_SIGN,
             Self::Root(_) => Kind::ROOT,
+            Self::Vouch(_) => Kind::VOUCH,
             Self::Unknown(kind, _) => *kind,
         }
     }
@@ -317,6 +354,7 @@ impl Body {
             Self::Admit(_) => "admit",
             Self::CoSign(_) => "co-sign",
             Self::Root(_) => "root",
+            Self::Vouch(_) => "vouch",
             Self::Unknown(..) => "unknown",
         }
     }
@@ -328,14 +366,15 @@ impl Body {
             Self::Grant(body) => postcard::to_stdvec(body),
             Self::RevokeGrant(body) => postcard::to_stdvec(body),
             Self::Revoke(body) => postcard::to_stdvec(body),
-            Self::Invite(body) => postcard::to_stdvec(body),
+            Self::Invite(body) => with_more(body, body.binding.as_ref()),
             Self::RevokeInvite(body) => postcard::to_stdvec(body),
-            Self::Join(body) => postcard::to_stdvec(body),
+            Self::Join(body) => with_more(body, body.hardware.as_ref()),
             Self::Witness(body) => postcard::to_stdvec(body),
             Self::Confirm(body) => postcard::to_stdvec(body),
             Self::Admit(body) => postcard::to_stdvec(body),
             Self::CoSign(body) => postcard::to_stdvec(body),
             Self::Root(body) => postcard::to_stdvec(body),
+            Self::Vouch(body) => postcard::to_stdvec(body),
             Self::Unknown(_, bytes) => Ok(bytes.clone()),
         };
         encoded.expect("these types have no encoding that can fail")
@@ -359,6 +398,17 @@ impl Body {
             Kind::ADMIT => Self::Admit(canonical(bytes)?),
             Kind::CO_SIGN => Self::CoSign(canonical(bytes)?),
             Kind::ROOT => Self::Root(canonical(bytes)?),
+            Kind::INVITE_BOUND => {
+                let (body, binding) = canonical::<(Invite, Binding)>(bytes)?;
+                let binding = Some(binding);
+                Self::Invite(Invite { binding, ..body })
+            }
+            Kind::JOIN_HARDWARE => {
+                let (body, hardware) = canonical::<(Join, Hardware)>(bytes)?;
+                let hardware = Some(hardware);
+                Self::Join(Join { hardware, ..body })
+            }
+            Kind::VOUCH => Self::Vouch(canonical(bytes)?),
             other => Self::Unknown(other, bytes.to_vec()),
         };
         body.is_within_limits().then_some(body)
@@ -408,17 +458,35 @@ impl Body {
                         .is_none_or(|n| label::is_name(n) && invite.uses_max == 1)
                     && labels(&invite.labels)
                     && scope(&invite.scope)
+                    && invite
+                        .binding
+                        .as_ref()
+                        .is_none_or(|b| b.is_within_limits() && invite.uses_max == 1)
             }
+            Self::Join(join) => join
+                .hardware
+                .as_ref()
+                .is_none_or(Hardware::is_within_limits),
             Self::Root(signed) => signed.signatures.len() <= SIGNATURES_MAX,
+            Self::Vouch(Vouch { heads, .. }) => {
+                heads.len() <= VOUCH_HEADS_MAX && heads.windows(2).all(|w| w[0] < w[1])
+            }
             Self::Admit(admit) => label::is_name(&admit.name) && labels(&admit.labels),
             Self::RevokeGrant(_)
             | Self::RevokeInvite(_)
-            | Self::Join(_)
             | Self::Witness(_)
             | Self::Confirm(_)
             | Self::CoSign(_)
             | Self::Unknown(..) => true,
         }
+    }
+}
+
+/// What a kind says that an earlier one did not stands after all that the earlier one says.
+fn with_more(body: &impl Serialize, more: Option<&impl Serialize>) -> postcard::Result<Vec<u8>> {
+    match more {
+        Some(more) => postcard::to_stdvec(&(body, more)),
+        None => postcard::to_stdvec(body),
     }
 }
 

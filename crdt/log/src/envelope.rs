@@ -174,6 +174,16 @@ fn parse_with(
     })
 }
 
+/// Whether a device may hand this in for its holder: what its own key says, and root records, which other keys sign.
+///
+/// Looks at the header alone; whether it is true is [`open`]'s to say.
+pub fn is_carried_by(bytes: &[u8], key: &AuthorId) -> bool {
+    match bytes {
+        [1, kind, rest @ ..] => Kind(*kind) == Kind::ROOT || rest.first_chunk() == Some(&key.0),
+        _ => false,
+    }
+}
+
 struct Frame<'a> {
     signed: &'a [u8],
     author: &'a [u8; 32],

@@ -14,6 +14,7 @@
 //!            └► pending (waits for prev, refs)    └─► edits: effective, with their nearest effective ancestors
 //! ```
 
+pub mod audit;
 mod body;
 mod chain;
 mod edits;
@@ -30,20 +31,21 @@ mod state;
 pub mod sync;
 mod token;
 
+pub use audit::{Act, Alarm, AuditBody, AuditRecord, seal_audit};
 pub use body::{
     Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
-    RevokeInvite, Rights, Witness, WitnessRule,
+    RevokeInvite, Rights, Vouch, Witness, WitnessRule,
 };
 pub use edits::{Edits, EffectiveEdit};
-pub use envelope::{Draft, EnvelopeError, Statement, open, seal};
-pub use log::{Log, Outcome, Refusal, Tail};
+pub use envelope::{Draft, EnvelopeError, Statement, is_carried_by, open, seal};
+pub use log::{Log, NotAsked, Outcome, Refusal, Tail};
 pub use memo::{Memo, MemoFigures, StepKey, step_key};
 pub use prints::Prints;
 pub use register::{Register, RegisterError, RegisterKey, Registers, seal_register};
-pub use resolve::{Authority, GrantState};
+pub use resolve::{Authority, GrantState, Proposal};
 pub use root::{Admin, Annul, RootError, RootRecord, SignedRoot};
 pub use roots::RootState;
-pub use roster::{InviteState, Member, Roster};
+pub use roster::{InviteState, JoinState, Member, Roster};
 pub use token::{TokenKeys, token_id};
 
 #[cfg(test)]

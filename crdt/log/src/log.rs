@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lab_crdt_model::limit::{
-    ADMIN_STATEMENTS_MAX, CUT_KEPT_MAX, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX,
+    ADMIN_STATEMENTS_MAX, CUT_KEPT_MAX, LATE_MS, NODE_STATEMENTS_MAX, OPERATOR_STATEMENTS_MAX,
     PENDING_MS_MAX, PENDING_PER_AUTHOR_MAX, STATEMENT_BYTES_MAX, TOKENS_MAX,
 };
-use lab_crdt_model::{AuthorId, Hlc, MeshId, Mono, StatementId, Wall, mutant, reached, sometimes};
+use lab_crdt_model::{
+    AuthorId, Hlc, MeshId, Mono, NodeId, StatementId, Wall, mutant, reached, sometimes,
+};
 
 use crate::body::{Body, Kind, WitnessRule};
 use crate::chain::{Chain, NO_MORE};
@@ -16,9 +18,10 @@ use crate::edits::{Change, Edits, EffectiveEdit};
 use crate::envelope::{EnvelopeError, Statement, open, parse};
 use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
-use crate::resolve::Authority;
+use crate::resolve::{Authority, is_machine_meant, vouchers};
 use crate::root::{Annul, RootError, RootRecord, SignedRoot};
 use crate::roots::RootState;
+use crate::roster::InviteState;
 use crate::state::{State, Stored, past_of};
 use crate::token::is_join_signed;
 
@@ -110,6 +113,10 @@ pub struct Tail {
     pub hlc: Hlc,
 }
 
+/// Others vouch for what was said under a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAsked;
+
 /// How much of an author waits.
 #[derive(Debug, Default, Clone, Copy)]
 struct Usage {
@@ -150,6 +157,15 @@ pub struct Log {
     progress: u64,
     /// What happened to the edits since they were taken last.
     untaken: Change,
+    /// The clock of this node as it was told last.
+    clock: Wall,
+    /// Edits under grants that were not known when they came: whether they came late is found out once the grant is
+    /// known.
+    unsure: BTreeMap<StatementId, Vec<StatementId>>,
+    /// What is being restored was judged in a former life.
+    is_restoring: bool,
+    /// What came late, to be stored.
+    late_marks: Vec<StatementId>,
 }
 
 impl Log {
@@ -183,6 +199,10 @@ impl Log {
             full: BTreeSet::new(),
             progress: 0,
             untaken: Change::default(),
+            clock: Wall::default(),
+            unsure: BTreeMap::new(),
+            is_restoring: false,
+            late_marks: Vec::new(),
         })
     }
 
@@ -266,6 +286,72 @@ impl Log {
         Arc::ptr_eq(&self.state, &other.state)
     }
 
+    /// Tells the time by the clock of this node: what is taken in from here on came at this time. Replicas that are never
+    /// told take nothing for late.
+    pub fn set_clock(&mut self, now: Wall) {
+        if self.clock != now && !self.unsure.is_empty() {
+            self.refresh();
+        }
+        self.clock = now;
+    }
+
+    /// What came only after its grant had ended, since this was asked last: to be stored together with it.
+    pub fn take_late_marks(&mut self) -> Vec<StatementId> {
+        self.refresh();
+        std::mem::take(&mut self.late_marks)
+    }
+
+    /// Repeats what [`Log::take_late_marks`] said in a former life of this replica.
+    pub fn restore_late(&mut self, ids: impl IntoIterator<Item = StatementId>) {
+        let ids: Vec<StatementId> = ids.into_iter().collect();
+        if !ids.is_empty() {
+            Arc::make_mut(&mut self.state).mark_late(&ids);
+        }
+    }
+
+    /// Of grants that have ended: the changes that came only afterwards and wait for an admin to seal the grant.
+    pub fn waiting_for_seal(&mut self) -> BTreeMap<StatementId, Vec<StatementId>> {
+        self.refresh();
+        let mut out: BTreeMap<StatementId, Vec<StatementId>> = BTreeMap::new();
+        for id in self.state.authority().quarantined().flat_map(|(_, q)| q) {
+            if let Some((_, under)) = self.state.late().get(id) {
+                out.entry(*under).or_default().push(*id);
+            }
+        }
+        let seq = |id: &StatementId| self.state.stored(id).map(|s| s.seq);
+        for ids in out.values_mut() {
+            ids.sort_by_key(seq);
+        }
+        out
+    }
+
+    /// A digest of what came late and waits; zero when nothing does. Replicas with the same statements that differ in it
+    /// may differ in what counts.
+    pub fn waiting_digest(&self) -> [u8; 32] {
+        let waiting = self.state.authority().quarantined();
+        let ids: Vec<u8> = waiting.flat_map(|(_, q)| q).flat_map(|id| id.0).collect();
+        if ids.is_empty() {
+            return [0; 32];
+        }
+        *blake3::hash(&ids).as_bytes()
+    }
+
+    /// Where the chain of the holder of a grant ends, and where what came in time ends; of several branches the longest.
+    pub fn ends_of(&mut self, grant: &StatementId) -> Option<(StatementId, Option<StatementId>)> {
+        self.refresh();
+        let subject = self.state.authority().grants.get(grant)?.subject;
+        let (last, _) = self.state.chain(&subject)?.head()?;
+        let in_time = self.state.heads_in_time(&subject, grant);
+        let seq = |id: &StatementId| self.state.stored(id).map(|s| s.seq);
+        let longest = in_time.into_iter().max_by_key(seq);
+        Some((last, longest))
+    }
+
+    /// What is noted here as having come only after its grant had ended, whether it counts by now or not.
+    pub fn late(&self) -> impl Iterator<Item = &StatementId> {
+        self.state.late().keys()
+    }
+
     /// Takes in bytes from anyone: lengths, author, quota, signature, body and chain are checked, in this order.
     pub fn ingest(&mut self, bytes: &Bytes, now: Mono) -> Result<Outcome, Refusal> {
         let taken = self.ingest_checked(bytes, now);
@@ -329,6 +415,7 @@ impl Log {
 
     /// Takes in bytes that this replica had stored before; the signature and quotas are not checked again.
     pub fn restore(&mut self, bytes: &Bytes) -> Result<Outcome, Refusal> {
+        self.is_restoring = true;
         let statement = parse(bytes)?;
         self.place(Arc::new(statement), Mono::default(), Source::Store)
     }
@@ -336,6 +423,7 @@ impl Log {
     /// The same for all that this replica had stored, in any order; work grows with their number only. What is
     /// damaged or lacks its past is left out: the mesh repairs it.
     pub fn restore_all(&mut self, all: impl IntoIterator<Item = Bytes>) {
+        self.is_restoring = true;
         let mut statements: BTreeMap<StatementId, Statement> = BTreeMap::new();
         for bytes in all {
             if let Ok(s) = parse(&bytes) {
@@ -417,9 +505,11 @@ impl Log {
     }
 
     fn check_standing(&self, author: &AuthorId, kind: Kind) -> Result<(), Refusal> {
-        let for_nodes = matches!(kind, Kind::JOIN | Kind::WITNESS) || kind > Kind::ROOT;
+        let is_join = matches!(kind, Kind::JOIN | Kind::JOIN_HARDWARE);
+        let is_word = matches!(kind, Kind::WITNESS | Kind::VOUCH);
+        let for_nodes = is_join || is_word || !kind.is_known();
         match self.state.standing(author) {
-            None if kind == Kind::JOIN => Ok(()),
+            None if is_join => Ok(()),
             None => {
                 reached!("a stranger said something");
                 Err(Refusal::Stranger)
@@ -527,6 +617,10 @@ impl Log {
 
     fn take(&mut self, s: &Arc<Statement>, source: Source) {
         self.progress += 1;
+        let is_edit = matches!(s.body, Body::Edit(_));
+        if is_edit && s.under.0 != self.mesh().0 {
+            self.unsure.entry(s.under).or_default().push(s.id);
+        }
         // What is restored comes in bulk and is named as a whole.
         if !self.memo.is_on() || source == Source::Store {
             return Arc::make_mut(&mut self.state).take(s);
@@ -541,6 +635,45 @@ impl Log {
             |_| COPIED_BYTES,
             State::is_like,
         );
+    }
+
+    /// Finds out what came late of what was taken in since the last time. What was restored was judged in a former
+    /// life, unless its grant was not known then.
+    fn mark_late(&mut self) {
+        let is_restored = std::mem::take(&mut self.is_restoring);
+        if self.unsure.is_empty() {
+            return;
+        }
+        let grants = &self.state.authority().grants;
+        let mut late = Vec::new();
+        self.unsure.retain(|under, ids| {
+            let Some(grant) = grants.get(under) else {
+                return true;
+            };
+            let is_late = grant
+                .not_after
+                .is_some_and(|end| self.clock.0 >= end.0.saturating_add(LATE_MS));
+            if is_late && !is_restored {
+                late.append(ids);
+            }
+            false
+        });
+        if late.is_empty() || mutant!("M64") {
+            return;
+        }
+        reached!("edits came after the end of their grant");
+        late.sort_unstable();
+        self.state = self.memo.step(
+            || self.state.key_with_late(&late),
+            || {
+                let mut next = State::clone(&self.state);
+                next.mark_late(&late);
+                next
+            },
+            |_| COPIED_BYTES,
+            State::is_like,
+        );
+        self.late_marks.append(&mut late);
     }
 
     fn check_join(
@@ -844,6 +977,12 @@ impl Log {
     }
 
     fn refresh(&mut self) {
+        self.settle();
+        self.mark_late();
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         if self.state.is_settled() {
             return;
         }
@@ -951,13 +1090,19 @@ impl Log {
                     .is_some_and(|i| i.is_effective);
                 (!counts).then_some("its author may not make such a token")
             }
-            Body::Join(_) => {
+            Body::Join(join) => {
                 let counts = authority
                     .roster
                     .members
                     .get(&s.author.node())
                     .is_some_and(|m| m.join == *id);
-                (!counts).then_some("its token does not count")
+                let is_other = |i: &InviteState| !is_machine_meant(&i.invite, join);
+                let invite = authority.roster.invites.get(&join.invite);
+                if invite.is_some_and(is_other) {
+                    Some("its token is for another machine")
+                } else {
+                    (!counts).then_some("its token does not count")
+                }
             }
             Body::Confirm(_) => {
                 (!authority.may_confirm(root, s)).then_some("its author may not confirm joins")
@@ -966,7 +1111,7 @@ impl Log {
                 let is_in_line = self.state.root().line.contains(&signed.hash());
                 (!is_in_line).then_some("another root record of its version is in force")
             }
-            Body::Witness(_) | Body::RevokeInvite(_) => None,
+            Body::Witness(_) | Body::RevokeInvite(_) | Body::Vouch(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
         }
     }
@@ -976,6 +1121,36 @@ impl Log {
         let admins = &self.state.authority().admins;
         let said = self.state.acts().filter(|s| admins.contains(&s.author));
         said.map(|s| s.hlc).max().unwrap_or_default()
+    }
+
+    /// The token that a join used.
+    pub fn invite_of(&self, join: &StatementId) -> Option<StatementId> {
+        self.state.join_invite(join)
+    }
+
+    /// What a node has to say about a grant that has ended: the ends of what it had heard of the holder by then. `None`
+    /// if it has said so already or had heard nothing.
+    ///
+    /// # Errors
+    /// When the node is not among those who are asked.
+    pub fn to_vouch(
+        &mut self,
+        grant: &StatementId,
+        me: &NodeId,
+    ) -> Result<Option<Vec<StatementId>>, NotAsked> {
+        self.refresh();
+        let authority = self.state.authority();
+        let Some(state) = authority.grants.get(grant) else {
+            return Ok(None);
+        };
+        if authority.is_vouched_by(grant, me) {
+            return Ok(None);
+        }
+        if !vouchers(&self.state, authority, grant).contains(me) {
+            return Err(NotAsked);
+        }
+        let heads = self.state.heads_in_time(&state.subject, grant);
+        Ok(Some(heads).filter(|heads| !heads.is_empty()))
     }
 
     /// How many joins with a token `author` has witnessed.
@@ -1034,7 +1209,16 @@ impl Log {
             let is_admin = s.under == root
                 && authority.admins.contains(&s.author)
                 && !authority.revoked.contains(&s.author);
+            // What a cut admin says against other admins may outweigh what cut them.
+            let may_weigh = s.under == root
+                && authority.listed().contains(&s.author)
+                && match &s.body {
+                    Body::Revoke(r) => authority.listed().contains(&r.key) && r.key != s.author,
+                    Body::CoSign(c) => authority.proposals.contains_key(&c.proposal),
+                    _ => false,
+                };
             let verdict = match &s.body {
+                _ if authority.revoked.contains(&s.author) && may_weigh => Ok(()),
                 _ if authority.revoked.contains(&s.author) => Err("its key was revoked"),
                 _ if authority.is_over(&s.under, now) => {
                     reached!("a change was handed in under a grant that is over");
@@ -1045,6 +1229,9 @@ impl Log {
                         .is_some_and(|h| state.stored(&h).is_none_or(|s| s.author != r.key)) =>
                 {
                     Err("its cut is not a statement of that key that is known here")
+                }
+                Body::CoSign(c) if !authority.proposals.contains_key(&c.proposal) => {
+                    Err("what it agrees with is not the revocation of an admin that is known here")
                 }
                 Body::Revoke(r) if state.root().root_keys.contains(&r.key) => {
                     Err("root keys are replaced by a root record, not revoked")
@@ -1073,7 +1260,9 @@ impl Log {
                     }
                 }
                 Body::Unknown(..) => Err("its kind is unknown"),
-                Body::Join(_) | Body::Witness(_) => Err("only nodes say this, by themselves"),
+                Body::Join(_) | Body::Witness(_) | Body::Vouch(_) => {
+                    Err("only nodes say this, by themselves")
+                }
                 Body::Grant(_)
                 | Body::RevokeGrant(_)
                 | Body::Revoke(_)

@@ -96,6 +96,11 @@ impl Register {
         Ok(register)
     }
 
+    /// The body of a register that nobody has verified; `None` of bytes that are none.
+    pub fn body_of(bytes: &Bytes) -> Option<Bytes> {
+        Self::parse(bytes).ok().map(|register| register.body)
+    }
+
     fn parse(bytes: &Bytes) -> Result<Self, RegisterError> {
         let fixed = bytes.get(..HEADER_BYTES).ok_or(RegisterError::Malformed)?;
         let section = Section::from_wire(fixed[1]).ok_or(RegisterError::Malformed)?;

@@ -1,20 +1,22 @@
 //! Authority as a pure function of the set of statements and the root record.
 //!
-//! Nothing here depends on the order of arrival or on a clock. Revocations of admins are weighed by how many
+//! Nothing here depends on the order of arrival or on a clock, but for what a replica notes when it takes something in:
+//! that its grant had ended by then (see `quarantined`). Revocations of admins are weighed by how many
 //! distinct admins signed them; those of equal weight count together, so two admins who revoke each other are
 //! both out. A cut names the last statement of a key that still counts; everything of that key that is not an
 //! ancestor of every cut is void.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab_crdt_model::limit::VOUCHERS_MAX;
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{
-    AuthorId, Hlc, Label, NodeId, Op, StatementId, Wall, mutant, reached, sometimes,
+    AuthorId, Hlc, Label, NodeId, Op, Standing, StatementId, Wall, mutant, reached, sometimes,
 };
 
 use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
 use crate::envelope::Statement;
-use crate::roster::{InviteState, Member, Roster};
+use crate::roster::{InviteState, JoinState, Member, Roster};
 use crate::state::State;
 
 /// What an author may do under one grant, laptop join or the root record.
@@ -57,7 +59,28 @@ pub struct Authority {
     cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
     /// Cuts that are not here yet; when one arrives, authority changes.
     pub(crate) awaited: BTreeSet<StatementId>,
+    /// Of authors whose grant has ended: what came here only afterwards, and of which nobody knows that it was said
+    /// in time. It waits for an admin to say up to where it counts.
+    pub(crate) quarantined: BTreeMap<AuthorId, BTreeSet<StatementId>>,
+    /// By grant that has ended: who says what they had heard of its holder.
+    vouches: Vouches,
+    /// Revocations of admins, by statement.
+    pub proposals: BTreeMap<StatementId, Proposal>,
 }
+
+/// An admin wants another one out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    /// Whom.
+    pub key: AuthorId,
+    /// The last statement of theirs that would still count.
+    pub head: Option<StatementId>,
+    /// Admins who say so and are not cut themselves before they said it, by what outweighs this.
+    pub signers: BTreeSet<AuthorId>,
+}
+
+/// By grant and node: the ends of what the node had heard of the holder.
+type Vouches = BTreeMap<StatementId, BTreeMap<NodeId, BTreeSet<StatementId>>>;
 
 impl Authority {
     /// Whether a statement of an author is on the right side of every cut.
@@ -97,6 +120,29 @@ impl Authority {
             .is_some_and(|g| g.not_after.is_some_and(|end| now >= end && !mutant!("M41")))
     }
 
+    /// Whose devices may ask over the remote API at a time, and as what; and when that changes by time alone.
+    ///
+    /// Admins in force, and holders of a grant that counts, was not revoked and is not over. No key of a node.
+    pub fn devices(&self, now: Wall) -> (BTreeMap<AuthorId, Standing>, Option<Wall>) {
+        let standing = |grant: &&GrantState| {
+            let is_revoked = grant.is_revoked() && !mutant!("R20");
+            !is_revoked && (!self.revoked.contains(&grant.subject) || mutant!("R21"))
+        };
+        let holders = || self.grants.values().filter(standing);
+        let is_over = |grant: &&GrantState| {
+            grant
+                .not_after
+                .is_some_and(|end| now >= end && !mutant!("R22"))
+        };
+        let mut devices: BTreeMap<AuthorId, Standing> = holders()
+            .filter(|grant| !is_over(grant))
+            .map(|grant| (grant.subject, Standing::Operator))
+            .collect();
+        devices.extend(self.admins.iter().map(|admin| (*admin, Standing::Admin)));
+        let ends = holders().filter_map(|grant| grant.not_after);
+        (devices, ends.filter(|end| *end > now).min())
+    }
+
     /// What of a cut author still counts; `None` if the author is not cut.
     pub(crate) fn allowed(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
         self.cuts.get(author)
@@ -110,6 +156,21 @@ impl Authority {
     /// Authors that are cut, and what of each still counts.
     pub fn cuts(&self) -> impl Iterator<Item = (&AuthorId, &BTreeSet<StatementId>)> {
         self.cuts.iter()
+    }
+
+    /// What waits for an admin because it came after the end of its grant, by author.
+    pub fn quarantined(&self) -> impl Iterator<Item = (&AuthorId, &BTreeSet<StatementId>)> {
+        self.quarantined.iter()
+    }
+
+    /// Whether a node said what it had heard under a grant.
+    pub(crate) fn is_vouched_by(&self, grant: &StatementId, node: &NodeId) -> bool {
+        let by = self.vouches.get(grant);
+        by.is_some_and(|by| by.contains_key(node))
+    }
+
+    fn is_quarantined(&self, author: &AuthorId, id: &StatementId) -> bool {
+        self.quarantined.get(author).is_some_and(|q| q.contains(id)) && !mutant!("R17")
     }
 
     /// Authors that are cut.
@@ -129,6 +190,9 @@ impl Authority {
         }
         for (id, grant) in &self.grants {
             out.entry(grant.subject).or_default().1.push((id, grant));
+        }
+        for (author, waiting) in &self.quarantined {
+            out.entry(*author).or_default().3 = Some(waiting);
         }
         out
     }
@@ -175,6 +239,10 @@ impl Authority {
             reached!("an edit is stamped after the end of its grant");
             return Err("its grant had expired");
         }
+        if self.is_quarantined(&statement.author, &statement.id) {
+            reached!("an edit came after its grant had ended");
+            return Err("it came after its grant had ended, and waits for an admin");
+        }
         for op in ops {
             let mut segments = op.path().segments();
             let is_label = segments.next().is_some_and(|s| s == "label");
@@ -211,6 +279,7 @@ pub(crate) type Slice<'a> = (
     Option<&'a BTreeSet<StatementId>>,
     Vec<(&'a StatementId, &'a GrantState)>,
     bool,
+    Option<&'a BTreeSet<StatementId>>,
 );
 
 /// Resolves authority from scratch.
@@ -279,6 +348,19 @@ pub(crate) fn resolve(log: &State) -> Authority {
             .map(|(p, target)| (*p, *target))
             .take(if mutant!("R05") { 1 } else { usize::MAX })
             .collect();
+        let signed = |p: &StatementId| {
+            let by = signers[p].iter().filter(|(a, s)| out.is_allowed(a, s));
+            by.map(|(a, _)| *a).collect()
+        };
+        let weighed: Vec<_> = level.iter().map(|(p, _)| (*p, signed(p))).collect();
+        for ((p, signers), (_, (key, head))) in weighed.into_iter().zip(&level) {
+            let proposal = Proposal {
+                key: *key,
+                head: *head,
+                signers,
+            };
+            out.proposals.insert(p, proposal);
+        }
         for (p, (key, head)) in level {
             done.insert(p);
             cut(log, &mut out, key, head);
@@ -331,7 +413,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
                 state.is_effective |= may;
             }
         }
-        let members = members(log, &out, &invites);
+        let (members, joins) = members(log, &out, &invites);
         for m in members.values() {
             let (Some(key), Some(state)) = (m.operator_key, m.invite.and_then(|i| invites.get(&i)))
             else {
@@ -365,6 +447,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
             .into_iter()
             .map(|(node, m)| (node, m.into_member()))
             .collect();
+        out.roster.joins = joins;
     }
     for s in acts() {
         if let Body::RevokeInvite(r) = &s.body
@@ -375,29 +458,100 @@ pub(crate) fn resolve(log: &State) -> Authority {
         }
     }
     for m in out.roster.members.values() {
-        if let Some(state) = log.join_invite(&m.join).and_then(|i| invites.get_mut(&i)) {
+        let join = out.roster.joins.get(&m.join);
+        if let Some(state) = log.join_invite(&m.join).and_then(|i| invites.get_mut(&i))
+            && join.is_none_or(JoinState::is_witnessed)
+        {
             state.used_by.push(m.node);
         }
     }
-    for state in invites.values_mut() {
-        let members = &out.roster.members;
-        state
-            .used_by
-            .retain(|n| members.get(n).is_some_and(|m| m.state != MemberState::Seen));
-    }
     out.roster.invites = invites;
     let members = out.roster.members.values();
-    out.roster.seen = members
-        .clone()
-        .filter(|m| m.state == MemberState::Seen)
-        .map(|m| m.join)
-        .collect();
     out.roster.lease_ends = members
-        .filter(|m| m.state == MemberState::Member)
+        .filter(|m| matches!(m.state, MemberState::Member | MemberState::Probation))
         .filter_map(|m| m.not_after)
         .collect();
     out.roster.lease_ends.sort_unstable();
+    out.vouches = vouches(log, &out);
+    out.quarantined = quarantined(log, &out);
     out
+}
+
+/// Who vouches for what was said in time under a grant: the registrars, or else a few nodes that were members before
+/// it ended and that nobody could choose.
+pub(crate) fn vouchers(log: &State, out: &Authority, grant: &StatementId) -> BTreeSet<NodeId> {
+    let registrars = &log.root().record.registrars;
+    let end = out.grants.get(grant).and_then(|g| g.not_after);
+    let nodes = out
+        .roster
+        .members
+        .values()
+        .filter(|m| m.role == Role::Node && m.state == MemberState::Member)
+        .filter(|m| registrars.is_empty() || registrars.contains(&m.node))
+        .filter(|m| m.since.is_some_and(|at| end.is_none_or(|end| at < end)))
+        .map(|m| m.node);
+    if !registrars.is_empty() {
+        return nodes.collect();
+    }
+    let rank = |node: &NodeId| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"lab/vouch/1\0").update(&grant.0);
+        *hasher.update(&node.0).finalize().as_bytes()
+    };
+    let ranked: BTreeMap<[u8; 32], NodeId> = nodes.map(|node| (rank(&node), node)).collect();
+    ranked.into_values().take(VOUCHERS_MAX).collect()
+}
+
+fn vouches(log: &State, out: &Authority) -> Vouches {
+    let mut all = Vouches::new();
+    for s in log.acts() {
+        if let Body::Vouch(vouch) = &s.body
+            && out.is_allowed(&s.author, &s.id)
+        {
+            let by = all.entry(vouch.grant).or_default();
+            let heads = vouch.heads.iter().filter(|h| s.refs.contains(h));
+            by.entry(s.author.node()).or_default().extend(heads);
+        }
+    }
+    all
+}
+
+/// Of what came here after the end of its grant, what neither an admin nor half of those who vouch take for said in
+/// time.
+fn quarantined(log: &State, out: &Authority) -> BTreeMap<AuthorId, BTreeSet<StatementId>> {
+    let mut waiting: BTreeMap<StatementId, BTreeSet<StatementId>> = BTreeMap::new();
+    for (id, (author, under)) in log.late() {
+        let grant = out.grants.get(under).filter(|g| g.subject == *author);
+        // An admin who ended the grant has said up to where it counts.
+        if grant.is_some_and(|g| g.not_after.is_some() && g.allowed.is_none()) {
+            waiting.entry(*under).or_default().insert(*id);
+        }
+    }
+    let mut all: BTreeMap<AuthorId, BTreeSet<StatementId>> = BTreeMap::new();
+    for (grant, ids) in waiting {
+        let subject = out.grants[&grant].subject;
+        let vouchers = vouchers(log, out, &grant);
+        let need = match vouchers.len().div_ceil(2) {
+            _ if mutant!("R18") => 1,
+            need => need.max(1),
+        };
+        let by = out.vouches.get(&grant).into_iter().flatten();
+        let heard: Vec<BTreeSet<StatementId>> = by
+            .filter(|(node, _)| vouchers.contains(node) || mutant!("R19"))
+            .map(|(_, heads)| {
+                let heard = heads.iter().filter_map(|h| log.ancestors(&subject, h));
+                heard.flatten().collect()
+            })
+            .collect();
+        for id in ids {
+            if heard.iter().filter(|heard| heard.contains(&id)).count() >= need {
+                reached!("what came late was said in time, as others know");
+            } else {
+                all.entry(subject).or_default().insert(id);
+            }
+        }
+    }
+    all
 }
 
 fn revoked_grants(
@@ -531,6 +685,7 @@ struct Candidate {
     labels: Vec<Label>,
     join: StatementId,
     joined_at: Hlc,
+    since: Option<Wall>,
     not_after: Option<Wall>,
     operator_key: Option<AuthorId>,
     seal_key: [u8; 32],
@@ -547,6 +702,7 @@ impl Candidate {
             labels: self.labels,
             join: self.join,
             joined_at: self.joined_at,
+            since: self.since,
             not_after: self.not_after,
             operator_key: self.operator_key,
             seal_key: self.seal_key,
@@ -558,7 +714,10 @@ fn members(
     log: &State,
     out: &Authority,
     invites: &BTreeMap<StatementId, InviteState>,
-) -> BTreeMap<NodeId, Candidate> {
+) -> (
+    BTreeMap<NodeId, Candidate>,
+    BTreeMap<StatementId, JoinState>,
+) {
     let root = StatementId(log.mesh().0);
     let mut all: BTreeMap<NodeId, Candidate> = BTreeMap::new();
     let mut joins: BTreeMap<StatementId, (&Statement, &Join, &Invite)> = BTreeMap::new();
@@ -570,7 +729,9 @@ fn members(
                 all.entry(admit.node).or_insert_with(|| admitted(s, admit));
             }
             Body::Join(join) => {
-                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective) {
+                if let Some(state) = invites.get(&join.invite).filter(|i| i.is_effective)
+                    && is_machine_meant(&state.invite, join)
+                {
                     joins.insert(s.id, (s, join, &state.invite));
                 }
             }
@@ -617,32 +778,35 @@ fn members(
                 continue;
             }
             // Whoever waits for a person's word may not vouch for others.
-            let may_register = !invite.confirm || confirmed.contains(id);
+            let may_register = !invite.confirm || confirmed.contains(id) || mutant!("R23");
             if may_register && registering.insert(join.author.node()) {
                 queue.push(join.author.node());
             }
         }
     }
     let mut witnessed: BTreeMap<StatementId, Wall> = BTreeMap::new();
+    let mut seen: BTreeMap<StatementId, BTreeMap<NodeId, Wall>> = BTreeMap::new();
     for (id, (join, _, invite)) in &joins {
-        let seen = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
+        let words = witnesses.get(id).into_iter().flatten().filter(|(s, w)| {
             s.author != join.author
                 && registering.contains(&s.author.node())
                 && is_asked(s.author.node(), invite, w)
         });
         // Of each registrar the first word, and of these the one that made them enough.
-        let mut first: BTreeMap<AuthorId, Wall> = BTreeMap::new();
-        for (s, w) in seen {
-            let at = first.entry(s.author).or_insert(w.seen_at);
+        let mut first: BTreeMap<NodeId, Wall> = BTreeMap::new();
+        for (s, w) in words {
+            let at = first.entry(s.author.node()).or_insert(w.seen_at);
             *at = w.seen_at.min(*at);
         }
-        let mut times: Vec<Wall> = first.into_values().collect();
+        let mut times: Vec<Wall> = first.values().copied().collect();
         times.sort_unstable();
         if let Some(at) = times.get(need(invite) - 1) {
             witnessed.insert(*id, *at);
         }
+        seen.insert(*id, first);
     }
 
+    let mut unsettled: BTreeMap<StatementId, JoinState> = BTreeMap::new();
     let mut uses: BTreeMap<StatementId, usize> = BTreeMap::new();
     for id in witnessed.keys() {
         *uses.entry(joins[id].1.invite).or_default() += 1;
@@ -654,15 +818,30 @@ fn members(
         sometimes!(is_over_used, "a token let in more than it may");
         let is_over_used = is_over_used && !mutant!("M10");
         let seen_at = witnessed.get(id);
+        let witnesses = seen.remove(id).unwrap_or_default();
+        let is_confirm_due = invite.confirm && !confirmed.contains(id);
         let state = match seen_at {
-            None => MemberState::Seen,
+            None if witnesses.is_empty() => MemberState::Seen,
+            None => {
+                reached!("a join waits for more registrars");
+                MemberState::Probation
+            }
             Some(_) if is_over_used && !confirmed.contains(id) => MemberState::Suspended,
-            Some(_) if invite.confirm && !confirmed.contains(id) && !mutant!("M54") => {
+            Some(_) if is_confirm_due && !mutant!("M54") => {
                 reached!("a join waits for a person to confirm it");
-                MemberState::Seen
+                MemberState::Probation
             }
             Some(_) => MemberState::Member,
         };
+        if state != MemberState::Member {
+            let join = JoinState {
+                witnesses,
+                needed: need(invite),
+                is_confirm_due,
+                hardware: join.hardware.clone(),
+            };
+            unsettled.insert(*id, join);
+        }
         let node = s.author.node();
         all.entry(node).or_insert_with(|| Candidate {
             node,
@@ -676,6 +855,7 @@ fn members(
             labels: invite.labels.clone(),
             join: *id,
             joined_at: s.hlc,
+            since: seen_at.copied(),
             not_after: seen_at
                 .filter(|_| invite.lease_ms > 0)
                 .map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
@@ -699,12 +879,17 @@ fn members(
             .and_then(|i| invites.get(&i))
             .is_some_and(|i| !out.listed.contains(&i.author))
     };
-    let mut order: Vec<(bool, bool, bool, StatementId, NodeId)> = all
+    let mut order: Vec<(u8, bool, bool, StatementId, NodeId)> = all
         .values()
         .filter(|m| m.state != MemberState::Revoked)
         .map(|m| {
-            let (is_seen, is_full) = (m.state == MemberState::Seen, m.state == MemberState::Member);
-            (is_seen, by_operator(m), !is_full, m.join, m.node)
+            let is_full = m.state == MemberState::Member;
+            let rank = match m.state {
+                MemberState::Seen => 2,
+                MemberState::Probation => 1,
+                _ => 0,
+            };
+            (rank, by_operator(m), !is_full, m.join, m.node)
         })
         .collect();
     order.sort_unstable();
@@ -725,7 +910,20 @@ fn members(
             }
         };
     }
-    all
+    (all, unsettled)
+}
+
+/// Whether a newcomer says that it is the machine that a token is for.
+pub(crate) fn is_machine_meant(invite: &Invite, join: &Join) -> bool {
+    let Some(binding) = &invite.binding else {
+        return true;
+    };
+    let is_meant = join.hardware.as_ref().is_some_and(|h| binding.fits(h));
+    sometimes!(
+        !is_meant,
+        "a token came with another machine than it is for"
+    );
+    is_meant || mutant!("R16")
 }
 
 fn admitted(s: &Statement, admit: &Admit) -> Candidate {
@@ -738,6 +936,7 @@ fn admitted(s: &Statement, admit: &Admit) -> Candidate {
         labels: admit.labels.clone(),
         join: s.id,
         joined_at: s.hlc,
+        since: Some(s.hlc.wall()),
         not_after: None,
         operator_key: None,
         seal_key: admit.seal_key,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Hlc, Label, NodeId, StatementId, Wall, mutant};
+use lab_crdt_model::{AuthorId, Hardware, Hlc, Label, NodeId, StatementId, Wall, mutant};
 
 use crate::body::Invite;
 
@@ -24,6 +24,8 @@ pub struct Member {
     pub join: StatementId,
     /// The stamp of that statement.
     pub joined_at: Hlc,
+    /// When those who had to witness it had done so, by their clocks; of the admitted the stamp of the admission.
+    pub since: Option<Wall>,
     /// When a laptop's lease ends.
     pub not_after: Option<Wall>,
     /// A laptop's operator key.
@@ -36,7 +38,9 @@ impl Member {
     /// Where it stands at a time.
     pub fn state_at(&self, now: Wall) -> MemberState {
         match (self.state, self.not_after) {
-            (MemberState::Member, Some(end)) if now > end && !mutant!("M48") => {
+            (MemberState::Member | MemberState::Probation, Some(end))
+                if now > end && !mutant!("M48") =>
+            {
                 MemberState::Expired
             }
             (state, _) => state,
@@ -45,10 +49,31 @@ impl Member {
 
     /// Whether it may hold a mesh link at a time.
     pub fn is_admitted_at(&self, now: Wall) -> bool {
-        matches!(
-            self.state_at(now),
-            MemberState::Member | MemberState::Suspended
-        )
+        match self.state_at(now) {
+            MemberState::Member | MemberState::Suspended => true,
+            MemberState::Probation => !mutant!("M70"),
+            MemberState::Seen | MemberState::Expired | MemberState::Revoked => false,
+        }
+    }
+}
+
+/// How far a join has come that is not settled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JoinState {
+    /// Who of those whom the token asks for saw it, and when first by their clocks.
+    pub witnesses: BTreeMap<NodeId, Wall>,
+    /// How many of them have to.
+    pub needed: usize,
+    /// Whether a person has to confirm it and has not.
+    pub is_confirm_due: bool,
+    /// What the newcomer says that it is made of.
+    pub hardware: Option<Hardware>,
+}
+
+impl JoinState {
+    /// Whether enough of them have seen it.
+    pub fn is_witnessed(&self) -> bool {
+        self.witnesses.len() >= self.needed
     }
 }
 
@@ -63,7 +88,7 @@ pub struct InviteState {
     pub is_effective: bool,
     /// Whether it was taken back.
     pub is_revoked: bool,
-    /// Who joined with it and was witnessed.
+    /// Who joined with it and was seen by as many as it asks for.
     pub used_by: Vec<NodeId>,
 }
 
@@ -94,13 +119,19 @@ pub struct Roster {
     pub members: BTreeMap<NodeId, Member>,
     /// By the statement that made them.
     pub invites: BTreeMap<StatementId, InviteState>,
-    /// Joins of those who are seen but not members yet, by node.
-    pub seen: Vec<StatementId>,
-    /// When the leases of full members end, ascending: between two of them nothing changes by time alone.
+    /// Joins of those who are no full members, or were not when they were revoked.
+    pub joins: BTreeMap<StatementId, JoinState>,
+    /// When the leases of members and of those on probation end, ascending: between two of them nothing changes by time alone.
     pub lease_ends: Vec<Wall>,
 }
 
 impl Roster {
+    /// Joins that more witnesses have to see.
+    pub fn unwitnessed(&self) -> impl Iterator<Item = StatementId> + '_ {
+        let joins = self.joins.iter().filter(|(_, j)| !j.is_witnessed());
+        joins.map(|(id, _)| *id)
+    }
+
     /// How many leases are over at a time: while that is the same, so is who is admitted.
     pub fn leases_over(&self, now: Wall) -> usize {
         self.lease_ends.partition_point(|end| now > *end)

@@ -72,6 +72,9 @@ pub(crate) struct State {
     bytes_of: OrdMap<AuthorId, usize>,
     join_counts: OrdMap<StatementId, usize>,
     invite_count: usize,
+    /// What came here only after its grant had ended, with its author and its grant. The one thing that replicas do not
+    /// know of each other: who was away cannot tell what was said in time.
+    late: OrdMap<StatementId, (AuthorId, StatementId)>,
     prints: Prints,
     hlc: Hlc,
     authority: Arc<Authority>,
@@ -103,6 +106,7 @@ impl State {
             bytes_of: OrdMap::new(),
             join_counts: OrdMap::new(),
             invite_count: 0,
+            late: OrdMap::new(),
             prints: Prints::default(),
             hlc: Hlc::default(),
             authority: Arc::default(),
@@ -173,6 +177,54 @@ impl State {
     /// The name of the state that [`State::take`] would lead to.
     pub(crate) fn key_with(&self, s: &Statement) -> StepKey {
         step_key("take", &[&self.key, &item(s)])
+    }
+
+    /// Notes that statements came only after their grant had ended. Returns those of which that was not noted before.
+    pub(crate) fn mark_late(&mut self, ids: &[StatementId]) -> Vec<StatementId> {
+        self.key = self.key_with_late(ids);
+        let mut new = Vec::new();
+        for id in ids {
+            let Some(s) = self.statement(id) else {
+                continue;
+            };
+            if self.late.insert(*id, (s.author, s.under)).is_none() {
+                self.content
+                    .add(&Sum::of_bytes(&step_key("late", &[&id.0])));
+                new.push(*id);
+            }
+        }
+        self.is_stale |= !new.is_empty();
+        new
+    }
+
+    /// The name of the state that [`State::mark_late`] would lead to.
+    pub(crate) fn key_with_late(&self, ids: &[StatementId]) -> StepKey {
+        let ids: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+        step_key("mark late", &[&self.key, &ids])
+    }
+
+    pub(crate) const fn late(&self) -> &OrdMap<StatementId, (AuthorId, StatementId)> {
+        &self.late
+    }
+
+    /// The ends of what was here of an author before anything came late under a grant, ascending.
+    pub(crate) fn heads_in_time(&self, author: &AuthorId, grant: &StatementId) -> Vec<StatementId> {
+        let Some(chain) = self.chain(author) else {
+            return Vec::new();
+        };
+        let is_late = |id: &StatementId| self.late.get(id).is_some_and(|(_, under)| under == grant);
+        let in_time = chain.tips().iter().filter_map(|(tip, seq)| {
+            let mut head = None;
+            for id in chain.before(tip, *seq) {
+                if is_late(&id) {
+                    head = None;
+                } else if head.is_none() {
+                    head = Some(id);
+                }
+            }
+            head
+        });
+        in_time.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn place_of(&self, s: &Statement) -> Place {
@@ -334,6 +386,7 @@ impl State {
             && self.is_stale == other.is_stale
             && self.forked == other.forked
             && self.in_force == other.in_force
+            && self.late == other.late
             && self.invite_count == other.invite_count
             && self.edits.is_like(&other.edits)
             && (Arc::ptr_eq(&self.authority, &other.authority) || self.authority == other.authority)

@@ -145,6 +145,12 @@ pub fn want(ids: Vec<StatementId>) -> Bytes {
     encode(&Message::Want { ids })
 }
 
+/// Shows a report to someone who may not know it.
+pub fn show(report: Bytes) -> Bytes {
+    let entries = vec![report];
+    encode(&Message::Registers { entries })
+}
+
 /// Answers one message. `log` must have its chains up to date; nothing is changed here.
 pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, Malformed> {
     let (message, rest) =

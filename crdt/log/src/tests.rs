@@ -4,13 +4,16 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_crdt_model::token::Seed;
 use lab_crdt_model::view::{MemberState, Role};
-use lab_crdt_model::{AuthorId, Field, Hlc, Mono, NodeId, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Binding, Field, Hardware, Hlc, Mac, Mono, NodeId, Op, StatementId, Value, Wall,
+};
 use proptest::prelude::*;
 
 use crate::*;
 
 mod hardening;
 mod histories;
+mod late;
 
 /// A mesh with one admin, and whoever else a story needs.
 struct World {
@@ -117,6 +120,7 @@ impl World {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: keys.mesh_mac(&self.root.mesh()),
+            binding: None,
         };
         (keys, invite)
     }
@@ -129,6 +133,18 @@ impl World {
         invite: StatementId,
         operator: Option<AuthorId>,
     ) -> StatementId {
+        self.join_of(log, node, keys, invite, operator, None)
+    }
+
+    fn join_of(
+        &mut self,
+        log: &mut Log,
+        node: &SigningKey,
+        keys: &TokenKeys,
+        invite: StatementId,
+        operator: Option<AuthorId>,
+        hardware: Option<Hardware>,
+    ) -> StatementId {
         let id = NodeId(node.verifying_key().to_bytes());
         let token_signature = keys.sign_join(&self.root.mesh(), &id, &[3; 32], operator.as_ref());
         let join = Join {
@@ -136,6 +152,7 @@ impl World {
             seal_key: [3; 32],
             operator_key: operator,
             token_signature,
+            hardware,
         };
         self.say(log, node, invite, Body::Join(join))
     }
@@ -382,6 +399,7 @@ fn a_join_without_the_token_or_witnessed_by_itself_does_not_count() {
         seal_key: [3; 32],
         operator_key: None,
         token_signature: signature,
+        hardware: None,
     };
     let bytes = w.draft(&log, &thief, invite, Body::Join(forged));
     assert_eq!(log.ingest(&bytes, Mono(0)), Err(Refusal::Token));
@@ -393,6 +411,48 @@ fn a_join_without_the_token_or_witnessed_by_itself_does_not_count() {
         log.authority().roster.members[&NodeId(author(&joiner).0)].state,
         MemberState::Seen
     );
+}
+
+#[test]
+fn a_token_for_one_machine_lets_in_no_other() {
+    let mut w = World::new();
+    let mut log = w.replica();
+    let first = w.with_first_node(&mut log);
+    let (keys, mut invite) = w.invite(7, "nuc1");
+    invite.binding = Some(Binding {
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        serial: Some("sn1".into()),
+    });
+    let invite = w.admin_says(&mut log, Body::Invite(invite));
+    let machine = |mac: u8, serial: &str| {
+        let mac = Mac([2, 0, 0, 0, 0, mac]);
+        Some(Hardware::new([mac], Some(serial.into())))
+    };
+    let others = [
+        (60, None),
+        (61, Some(Hardware::default())),
+        (62, machine(1, "SN2")),
+        (63, machine(2, "SN1")),
+    ];
+    for (number, hardware) in others {
+        let node = key(number);
+        let join = w.join_of(&mut log, &node, &keys, invite, None, hardware);
+        w.witness(&mut log, &first, join);
+        let members = &log.authority().roster.members;
+        assert!(!members.contains_key(&NodeId(author(&node).0)), "{number}");
+        assert_eq!(log.why_not(&join), Some("its token is for another machine"));
+    }
+
+    let node = key(64);
+    let join = w.join_of(&mut log, &node, &keys, invite, None, machine(1, "SN1"));
+    w.witness(&mut log, &first, join);
+
+    let roster = &log.authority().roster;
+    assert_eq!(
+        roster.members[&NodeId(author(&node).0)].state,
+        MemberState::Member
+    );
+    assert_eq!(roster.invites[&invite].word_at(Wall(0)), "used");
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! assert_eq!(Path::label("nuc1", &label).as_str(), "label/nuc1/role=web");
 //! ```
 
+pub mod caller;
+pub mod hardware;
 pub mod id;
 pub mod issue;
 pub mod label;
@@ -27,6 +29,8 @@ pub mod value;
 pub mod view;
 pub mod words;
 
+pub use caller::{Caller, Standing};
+pub use hardware::{Binding, Hardware, Mac};
 pub use id::{AuthorId, MeshId, NodeId, ParseIdError, StatementId};
 pub use issue::{Issue, Severity};
 pub use label::{Label, LabelError};

@@ -28,10 +28,19 @@ pub const OPERATOR_STATEMENTS_MAX: usize = 10_000;
 pub const ADMIN_STATEMENTS_MAX: usize = 100_000;
 /// Most statements of one node (a join, witnesses).
 pub const NODE_STATEMENTS_MAX: usize = 2_000;
+/// How long after the end of a grant what is said under it is still taken for said in time, milliseconds: it may have
+/// been on its way, and clocks differ. Those who watch a grant end vouch for what they had heard after this time.
+pub const LATE_MS: u64 = 5 * 60 * 1000;
+/// Most nodes that vouch for one grant when the root record names no registrars.
+pub const VOUCHERS_MAX: usize = 5;
 /// Most live join tokens.
 pub const TOKENS_MAX: usize = 1000;
 /// Longest life of a join token, milliseconds: seven days.
 pub const TOKEN_MS_MAX: u64 = 7 * 86_400_000;
+/// Most MAC addresses that a newcomer tells.
+pub const MACS_MAX: usize = 16;
+/// Longest serial number of a machine, bytes.
+pub const SERIAL_BYTES_MAX: usize = 64;
 /// Longest register section, bytes of body: `facts`.
 pub const FACTS_BYTES_MAX: usize = 256 * 1024;
 /// Longest register section, bytes of body: `status`.
@@ -52,3 +61,13 @@ pub const QUERY_BYTES_MAX: usize = 4096;
 pub const QUERY_DEPTH_MAX: usize = 64;
 /// Longest name of a node, operator, group or set, bytes.
 pub const NAME_BYTES_MAX: usize = 63;
+/// Longest record of an audit chain, bytes.
+pub const AUDIT_RECORD_BYTES_MAX: usize = 1024;
+/// Most records that a node keeps of its own audit chain, and most bytes of them; older ones are trimmed.
+pub const AUDIT_RECORDS_MAX: usize = 100_000;
+/// See [`AUDIT_RECORDS_MAX`].
+pub const AUDIT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most records that an audit node keeps of the chain of each other node.
+pub const AUDIT_HELD_MAX: usize = 10_000;
+/// Most records kept of a chain as proof that it does not extend what was held.
+pub const AUDIT_EVIDENCE_MAX: usize = 16;

@@ -9,6 +9,8 @@ pub enum Channel {
     Mesh,
     /// Strangers too: the join conversation. ALPN `lab/join/1`.
     Join,
+    /// Members only: audit records for audit nodes. ALPN `lab/audit/1`.
+    Audit,
 }
 
 /// Two ordered streams of one link, so that bulk never delays a ping.
@@ -34,6 +36,8 @@ pub enum Reason {
     Protocol = 400,
     /// The peer is not a member of this mesh.
     NotAMember = 403,
+    /// The device's key may not ask over the remote API.
+    NotEntitled = 404,
     /// The peer was revoked.
     Revoked = 410,
     /// The peer sends faster than we allow.

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limit::{BEACON_BYTES_MAX, FACTS_BYTES_MAX, STATUS_BYTES_MAX};
 use crate::time::Wall;
@@ -56,6 +56,25 @@ pub struct Beacon {
     pub link_count: u16,
     /// Version of the program, for example `0.1.0`.
     pub version: String,
+    /// The newest durable record of its audit chain. Whoever holds the beacon is a witness of it.
+    #[serde(deserialize_with = "head_or_none")]
+    pub audit: AuditHead,
+}
+
+/// The end of a node's audit chain: its newest record.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct AuditHead {
+    /// Its sequence number; the first record has 1, and 0 is a chain without records.
+    pub seq: u64,
+    /// BLAKE3-256 of its bytes; zero without records.
+    pub hash: [u8; 32],
+}
+
+/// Beacons of programs without an audit chain end before it.
+fn head_or_none<'de, D: Deserializer<'de>>(input: D) -> Result<AuditHead, D::Error> {
+    Ok(AuditHead::deserialize(input).unwrap_or_default())
 }
 
 /// Body of [`Section::Facts`].

@@ -16,16 +16,23 @@ pub enum Table {
     Addresses = 4,
     /// What failed its checksum, kept for a person to look at; never read back by the agent.
     Quarantine = 5,
+    /// Node id and sequence number (u64be) → audit record; with the record's hash after them, a record that
+    /// contradicts the one that is kept.
+    Audit = 6,
+    /// Ids of statements that came only after their grant had ended → nothing.
+    Late = 7,
 }
 
 impl Table {
     /// Every table, in the order of the format.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Statements,
         Self::Registers,
         Self::Meta,
         Self::Addresses,
         Self::Quarantine,
+        Self::Audit,
+        Self::Late,
     ];
 }
 

@@ -3,10 +3,12 @@
 //! Everything that decides (targeting, effective config, plan, status words) is a pure function of a
 //! [`ReplicaView`], so any machine with the same replica shows the same.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hardware::{Binding, Hardware};
 use crate::id::{AuthorId, MeshId, NodeId, StatementId};
 use crate::issue::Issue;
 use crate::path::Path;
@@ -57,6 +59,21 @@ pub struct ReplicaView {
     pub refused: Vec<RefusedView>,
     /// Problems found while reading the replica.
     pub issues: Vec<Issue>,
+    /// Tokens that are for one machine, and for which. Not in the first format: see [`MoreView`].
+    #[serde(skip)]
+    pub bindings: BTreeMap<StatementId, Binding>,
+    /// Joins that are not settled, by node. As new as `bindings`.
+    #[serde(skip)]
+    pub joins: Vec<JoinView>,
+}
+
+/// What a view says that the first format did not; it stands after all that that says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MoreView {
+    /// See [`ReplicaView::bindings`].
+    pub bindings: BTreeMap<StatementId, Binding>,
+    /// See [`ReplicaView::joins`].
+    pub joins: Vec<JoinView>,
 }
 
 /// What a member may be.
@@ -81,6 +98,8 @@ pub enum MemberState {
     Expired,
     /// Revoked.
     Revoked,
+    /// Seen by a member, but not by all that its token asks for, or nobody has confirmed it yet.
+    Probation,
 }
 
 /// Someone who joined.
@@ -104,6 +123,23 @@ pub struct MemberView {
     pub not_after: Option<Wall>,
 }
 
+/// How far someone has come who joined and is no full member.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinView {
+    /// Its key.
+    pub node: NodeId,
+    /// The statement that made its token.
+    pub invite: StatementId,
+    /// What it says that it is made of.
+    pub hardware: Option<Hardware>,
+    /// Who of those whom the token asks for saw it, and when by their clocks.
+    pub witnesses: Vec<(NodeId, Wall)>,
+    /// How many of them have to.
+    pub needed: u32,
+    /// Whether a person has to confirm it and has not.
+    pub is_confirm_due: bool,
+}
+
 /// Someone who may change intent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OperatorView {
@@ -123,6 +159,34 @@ pub struct OperatorView {
     pub is_revoked: bool,
     /// The grant, join or root record its statements rely on.
     pub under: StatementId,
+    /// Of an admin: who wants them out.
+    pub proposals: Vec<ProposalView>,
+    /// What was said under the grant and came only after it had ended, if an admin has to say whether it counts.
+    pub late: Option<LateView>,
+}
+
+/// Admins want another admin out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProposalView {
+    /// The revocation.
+    pub id: StatementId,
+    /// The last statement that would still count.
+    pub head: Option<StatementId>,
+    /// Who agrees.
+    pub signers: Vec<AuthorId>,
+}
+
+/// Changes that came after the end of their grant, and do not count.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LateView {
+    /// How many.
+    pub count: u32,
+    /// The first of them, in the order of the chain; at most 100.
+    pub changes: Vec<StatementId>,
+    /// The end of the operator's chain: to let all of them count.
+    pub last: StatementId,
+    /// The end of what came in time: to let none of them count.
+    pub in_time: Option<StatementId>,
 }
 
 /// A join token.

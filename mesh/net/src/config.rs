@@ -14,6 +14,10 @@ pub struct NetConfig {
     /// Name of the mDNS service under which nodes of this mesh find each other on the local
     /// network. `None`, the default, sends and answers no multicast.
     pub lan_discovery: Option<String>,
+    /// Whether devices may ask over the remote API. Default no; without it, nobody is told that there is one.
+    pub remote_api: bool,
+    /// How long a device's connection may carry nothing before it is closed, milliseconds. Default 30,000.
+    pub api_idle_ms: u64,
     /// How long a dial may take over all addresses together, milliseconds. Default 4000: QUIC alone
     /// would wait 30 s for an address where nobody listens.
     pub dial_ms_max: u64,
@@ -35,6 +39,8 @@ impl NetConfig {
             secret_key,
             bind: Vec::new(),
             lan_discovery: None,
+            remote_api: false,
+            api_idle_ms: 30_000,
             dial_ms_max: 4_000,
             join_links_max: 16,
             join_ms_max: 30_000,

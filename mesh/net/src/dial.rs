@@ -11,6 +11,7 @@ use lab_crdt_model::link::{Channel, Reason};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 
+use crate::api;
 use crate::event::NetEvent;
 use crate::link::{self, Link, Streams};
 use crate::shared::{self, Shared};
@@ -128,15 +129,25 @@ pub(crate) async fn failed(shared: &Shared, peer: NodeId, channel: Channel, why:
 /// Answers a handshake, and runs the link that results.
 pub(crate) async fn accept(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphorePermit) {
     let limit = Duration::from_millis(shared.config.dial_ms_max);
-    let Ok(Some(link)) = timeout(limit, answer(shared, incoming)).await else {
+    let shake = async { incoming.accept().ok()?.await.ok() };
+    let begun = shared::now();
+    let Ok(Some(connection)) = timeout(limit, shake).await else {
+        return;
+    };
+    if connection.alpn() == api::ALPN {
+        // It has places of its own from here on.
+        drop(permit);
+        return api::serve(&shared, connection).await;
+    }
+    let rest = limit.saturating_sub(begun.elapsed());
+    let Ok(Some(link)) = timeout(rest, answer(shared, connection)).await else {
         return;
     };
     drop(permit);
     link.run().await;
 }
 
-async fn answer(shared: Arc<Shared>, incoming: Incoming) -> Option<Link> {
-    let connection = incoming.accept().ok()?.await.ok()?;
+async fn answer(shared: Arc<Shared>, connection: Connection) -> Option<Link> {
     let peer = NodeId(*connection.remote_id().as_bytes());
     let channel = link::channel_of(connection.alpn())?;
     let receive = link::accept_streams(&connection).await.ok()?;

@@ -131,6 +131,7 @@ impl Driver {
         self.shared
             .table()
             .close_all(Reason::Stopping, link::drain(Reason::Stopping));
+        self.shared.devices.stop();
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(STOP_LINKS, ended).await.is_err() {
             tasks.abort_all();

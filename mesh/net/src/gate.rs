@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iroh::endpoint::{AfterHandshakeOutcome, Connection, EndpointHooks};
-use lab_crdt_model::NodeId;
 use lab_crdt_model::link::{Channel, Reason};
+use lab_crdt_model::{AuthorId, NodeId};
 
+use crate::api;
 use crate::link;
 use crate::shared::Shared;
 
@@ -19,9 +20,26 @@ pub(crate) struct Gate(Mutex<Rules>);
 struct Rules {
     admitted: BTreeSet<NodeId>,
     blocked: BTreeSet<NodeId>,
+    devices: BTreeSet<AuthorId>,
 }
 
 impl Gate {
+    pub(crate) fn admit_devices(&self, devices: BTreeSet<AuthorId>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .devices = devices;
+    }
+
+    /// Whether a device may ask over the remote API.
+    pub(crate) fn admits_device(&self, key: &AuthorId) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .devices
+            .contains(key)
+    }
+
     pub(crate) fn admit(&self, admitted: BTreeSet<NodeId>) {
         self.0
             .lock()
@@ -41,8 +59,10 @@ impl Gate {
         let rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match channel {
             _ if rules.blocked.contains(&peer) => Some(Reason::Done),
-            Channel::Mesh if !rules.admitted.contains(&peer) => Some(Reason::NotAMember),
-            Channel::Mesh | Channel::Join => None,
+            Channel::Mesh | Channel::Audit if !rules.admitted.contains(&peer) => {
+                Some(Reason::NotAMember)
+            }
+            Channel::Mesh | Channel::Audit | Channel::Join => None,
         }
     }
 }
@@ -56,6 +76,10 @@ impl EndpointHooks for Hook {
         let peer = NodeId(*connection.remote_id().as_bytes());
         let reason = match link::channel_of(connection.alpn()) {
             Some(channel) => self.0.gate.refusal(peer, channel),
+            None if connection.alpn() == api::ALPN => {
+                let is_in = self.0.gate.admits_device(&AuthorId(peer.0));
+                (!is_in).then_some(Reason::NotEntitled)
+            }
             None => Some(Reason::Protocol),
         };
         let Some(reason) = reason else {
@@ -80,7 +104,19 @@ mod tests {
     fn a_stranger_may_only_join() {
         let gate = Gate::default();
         assert_eq!(gate.refusal(PEER, Channel::Mesh), Some(Reason::NotAMember));
+        assert_eq!(gate.refusal(PEER, Channel::Audit), Some(Reason::NotAMember));
         assert_eq!(gate.refusal(PEER, Channel::Join), None);
+    }
+
+    #[test]
+    fn a_device_asks_only_while_it_is_admitted_and_a_member_is_no_device() {
+        let (gate, key) = (Gate::default(), AuthorId([1; 32]));
+        gate.admit([PEER].into());
+        assert!(!gate.admits_device(&key));
+        gate.admit_devices([key].into());
+        assert!(gate.admits_device(&key));
+        gate.admit_devices([AuthorId([2; 32])].into());
+        assert!(!gate.admits_device(&key));
     }
 
     #[test]

@@ -17,7 +17,8 @@
 //!
 //! # On the wire
 //!
-//! ALPN `lab/1` for members, `lab/join/1` for anyone. Each end opens one stream per
+//! ALPN `lab/1` for members, `lab/join/1` for anyone, `lab/api/1` for devices that were admitted (see [`ApiStream`]: one
+//! stream of bytes, and no frames). Each end opens one stream per
 //! [`Lane`](lab_crdt_model::link::Lane); a stream is its lane's byte, then frames:
 //!
 //! ```text
@@ -35,7 +36,8 @@
 //! * Frames of one lane arrive in order and whole, or the link goes down.
 //! * **Two ends that dial each other at once get one link**, the one dialled by the lower id. A
 //!   peer that dials while we still hold an old link has lost it, so the new one replaces it.
-//! * A peer that may no longer be linked is cut off at once, by [`Net::admit`] and [`Net::block`].
+//! * A peer that may no longer be linked is cut off at once, by [`Net::admit`] and [`Net::block`]; a device that may no
+//!   longer ask, by [`Net::admit_devices`].
 //! * 0-RTT data is neither sent nor accepted: it could be replayed.
 //!
 //! # Limits
@@ -48,6 +50,8 @@
 //! | frames received and not yet taken | 4 MiB, 256 events, all links together | reading stops; QUIC holds the peers back |
 //! | join links we accepted | [`NetConfig::join_links_max`], half of them per address, for [`NetConfig::join_ms_max`] | closed with `Overload` |
 //! | handshakes of one IPv4 address or IPv6 network of 64 bits | 64 at once, 5 per second; half of them without proving the address | refused unread |
+//! | connections of devices | [`DEVICE_COUNT_MAX`], [`DEVICES_PER_KEY_MAX`] with one key | closed with `Overload` |
+//! | silence on a device's connection | [`NetConfig::api_idle_ms`] | closed with `Done` |
 //! | handshakes at once | 64; from 16 on, addresses are proved first | refused unread |
 //!
 //! ```no_run
@@ -66,6 +70,7 @@
 //! # }
 //! ```
 
+mod api;
 mod config;
 mod dial;
 mod driver;
@@ -80,6 +85,7 @@ mod shared;
 mod stats;
 mod table;
 
+pub use api::{ApiError, ApiStream, DEVICE_COUNT_MAX, DEVICES_PER_KEY_MAX, Remote};
 pub use config::NetConfig;
 pub use error::NetError;
 pub use event::{NetEvent, NetEvents};

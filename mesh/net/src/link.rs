@@ -25,11 +25,13 @@ const DRAIN_STOPPING: Duration = Duration::from_millis(300);
 
 pub(crate) const ALPN_MESH: &[u8] = b"lab/1";
 pub(crate) const ALPN_JOIN: &[u8] = b"lab/join/1";
+pub(crate) const ALPN_AUDIT: &[u8] = b"lab/audit/1";
 
 pub(crate) const fn alpn(channel: Channel) -> &'static [u8] {
     match channel {
         Channel::Mesh => ALPN_MESH,
         Channel::Join => ALPN_JOIN,
+        Channel::Audit => ALPN_AUDIT,
     }
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn channel_of(alpn: &[u8]) -> Option<Channel> {
     match alpn {
         ALPN_MESH => Some(Channel::Mesh),
         ALPN_JOIN => Some(Channel::Join),
+        ALPN_AUDIT => Some(Channel::Audit),
         _ => None,
     }
 }
@@ -52,6 +55,7 @@ pub(crate) const fn words(reason: Reason) -> &'static str {
         Reason::Duplicate => "another link is kept",
         Reason::Protocol => "the protocol was broken",
         Reason::NotAMember => "not a member",
+        Reason::NotEntitled => "this key holds no grant here",
         Reason::Revoked => "revoked",
         Reason::Overload => "overload",
     }
@@ -65,6 +69,7 @@ pub(crate) const fn drain(reason: Reason) -> Duration {
         Reason::Duplicate
         | Reason::Protocol
         | Reason::NotAMember
+        | Reason::NotEntitled
         | Reason::Revoked
         | Reason::Overload => Duration::ZERO,
     }
@@ -97,7 +102,7 @@ pub(crate) fn why(error: &ConnectionError) -> String {
 pub(crate) const fn frame_bytes_max(channel: Channel, is_from_dialler: bool) -> usize {
     match (channel, is_from_dialler) {
         (Channel::Join, true) => JOIN_FRAME_BYTES_MAX,
-        (Channel::Join, false) | (Channel::Mesh, _) => FRAME_BYTES_MAX,
+        (Channel::Join, false) | (Channel::Mesh | Channel::Audit, _) => FRAME_BYTES_MAX,
     }
 }
 
@@ -276,10 +281,10 @@ impl Link {
         };
         let life = async {
             match channel {
-                Channel::Join if !*is_ours => {
+                Channel::Join | Channel::Audit if !*is_ours => {
                     sleep(Duration::from_millis(shared.config.join_ms_max)).await;
                 }
-                Channel::Join | Channel::Mesh => std::future::pending().await,
+                Channel::Join | Channel::Audit | Channel::Mesh => std::future::pending().await,
             }
         };
         tokio::pin!(read, write, life);

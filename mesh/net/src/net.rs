@@ -9,11 +9,12 @@ use bytes::Bytes;
 use iroh::endpoint::{BindOpts, Builder, PortmapperConfig, QuicTransportConfig, VarInt, presets};
 use iroh::{Endpoint, NetReportConfig, RelayMode, SecretKey};
 use iroh_mdns_address_lookup::MdnsAddressLookup;
-use lab_crdt_model::NodeId;
 use lab_crdt_model::link::{Channel, Lane, Reason};
+use lab_crdt_model::{AuthorId, NodeId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::api::{self, ApiStream, Devices};
 use crate::config::NetConfig;
 use crate::dial::Dial;
 use crate::driver::{Discoveries, Driver};
@@ -52,6 +53,7 @@ pub struct Net {
     shared: Arc<Shared>,
     dials: mpsc::UnboundedSender<Dial>,
     driver: JoinHandle<()>,
+    remote: Option<mpsc::Receiver<ApiStream>>,
 }
 
 impl Net {
@@ -66,7 +68,8 @@ impl Net {
         config.secret_key = [0; 32];
         let me = NodeId(*key.public().as_bytes());
         let (events, receiver) = event::queue();
-        let shared = Arc::new(Shared::new(me, config, events));
+        let (devices, remote) = Devices::new();
+        let shared = Arc::new(Shared::new(me, config, events, devices));
         let endpoint = bind(key, &shared).await?;
         let discoveries = discover(&endpoint, &shared.config).await?;
         let (dials, asked) = mpsc::unbounded_channel();
@@ -86,6 +89,7 @@ impl Net {
                 shared,
                 dials,
                 driver,
+                remote: Some(remote),
             },
             receiver,
         ))
@@ -177,6 +181,20 @@ impl Net {
         });
     }
 
+    /// Connections of devices that ask over the remote API, each once it passed the gate. Given once; whoever does not
+    /// take them makes further ones wait.
+    pub fn take_remote(&mut self) -> Option<mpsc::Receiver<ApiStream>> {
+        self.remote.take()
+    }
+
+    /// Sets whose devices may ask over the remote API; connections of others close with `Revoked`.
+    pub fn admit_devices(&self, devices: BTreeSet<AuthorId>) {
+        self.shared.gate.admit_devices(devices);
+        self.shared
+            .devices
+            .cut_where(|key| !self.shared.gate.admits_device(key));
+    }
+
     /// Sets whom we pretend not to reach, on any channel, for demonstrations and tests; their links
     /// close.
     pub fn block(&self, peers: BTreeSet<NodeId>) {
@@ -196,6 +214,7 @@ impl Net {
         NetStats {
             mesh_link_count: table.link_count(Channel::Mesh),
             join_link_count: table.link_count(Channel::Join),
+            device_count: self.shared.devices.count(),
             dialling_count: table.dial_count(),
             dial_failed_count: counters.dial_failed.read(),
             refused_count: counters.refused.read(),
@@ -215,6 +234,7 @@ impl Net {
             shared: _,
             dials,
             driver,
+            remote: _,
         } = self;
         drop(dials);
         if let Err(error) = driver.await {
@@ -229,9 +249,14 @@ async fn bind(key: SecretKey, shared: &Arc<Shared>) -> Result<Endpoint, NetError
         addresses: sockets.iter().map(|(address, _)| *address).collect(),
         why,
     };
+    let links = [link::ALPN_MESH, link::ALPN_JOIN, link::ALPN_AUDIT];
+    let mut alpns = links.map(<[u8]>::to_vec).to_vec();
+    if shared.config.remote_api {
+        alpns.push(api::ALPN.to_vec());
+    }
     let mut builder: Builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
-        .alpns(vec![link::ALPN_MESH.to_vec(), link::ALPN_JOIN.to_vec()])
+        .alpns(alpns)
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
         .net_report_config(NetReportConfig::minimal())
@@ -261,7 +286,7 @@ async fn bind(key: SecretKey, shared: &Arc<Shared>) -> Result<Endpoint, NetError
         .map_err(|error| fail(format!("{error:#}")))
 }
 
-fn transport() -> QuicTransportConfig {
+pub(crate) fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(2))

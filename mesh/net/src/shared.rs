@@ -7,6 +7,7 @@ use lab_crdt_model::NodeId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::api::Devices;
 use crate::config::NetConfig;
 use crate::event::EventSender;
 use crate::gate::Gate;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) events: EventSender,
     pub(crate) counters: Counters,
+    /// Connections of devices.
+    pub(crate) devices: Devices,
     /// Rings whenever a dial has ended, for incoming links that wait for it.
     pub(crate) dial_ended: Notify,
     addresses: Mutex<Vec<SocketAddr>>,
@@ -27,13 +30,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(me: NodeId, config: NetConfig, events: EventSender) -> Self {
+    pub(crate) fn new(
+        me: NodeId,
+        config: NetConfig,
+        events: EventSender,
+        devices: Devices,
+    ) -> Self {
         Self {
             me,
             config,
             gate: Gate::default(),
             events,
             counters: Counters::default(),
+            devices,
             dial_ended: Notify::new(),
             addresses: Mutex::default(),
             table: Mutex::default(),

@@ -9,6 +9,8 @@ pub struct NetStats {
     pub mesh_link_count: usize,
     /// Join links that are up.
     pub join_link_count: usize,
+    /// Connections of devices that ask over the remote API.
+    pub device_count: usize,
     /// Dials in progress.
     pub dialling_count: usize,
     /// Dials that gave no link.

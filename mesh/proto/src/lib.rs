@@ -23,6 +23,7 @@
 //! ```
 
 mod antientropy;
+pub mod audit;
 mod backoff;
 pub mod config;
 pub mod error;

@@ -346,6 +346,7 @@ impl Rooted {
             addresses: victims.take(8).map(|n| world.address(n)).collect(),
             link_count: u16::MAX,
             version: "9".repeat(200),
+            audit: lab_crdt_model::report::AuditHead::default(),
         };
         let body = postcard::to_stdvec(&beacon).expect("plain values can be written");
         let seq = forge::newest_seq(&reports, &id, Section::Beacon) + 1_000;

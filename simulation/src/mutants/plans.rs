@@ -269,6 +269,34 @@ pub(super) fn late_arrival(seed: u64) -> Plan {
     )
 }
 
+/// A change made in time on a machine that is alone arrives everywhere long after the grant is over.
+pub(super) fn held_back(seed: u64) -> Plan {
+    let all = [Right::Labels, Right::Config];
+    let actions = vec![
+        at(6_000, 0, 0, grant(&all, Some(20_000))),
+        at(18_000, 1, 3, set(1)),
+    ];
+    with(
+        calm(seed, 4, 400_000),
+        actions,
+        vec![alone(14_000, 360_000, 3)],
+    )
+}
+
+/// A change made in time arrives on one machine, which was off, long after the grant is over.
+pub(super) fn slept_through(seed: u64) -> Plan {
+    let all = [Right::Labels, Right::Config];
+    let actions = vec![
+        at(6_000, 0, 0, grant(&all, Some(20_000))),
+        at(18_000, 1, 1, set(1)),
+    ];
+    with(
+        calm(seed, 4, 400_000),
+        actions,
+        vec![killed(14_000, 360_000, 3)],
+    )
+}
+
 /// Someone comes with a token that is over.
 pub(super) fn token_over(seed: u64) -> Plan {
     let actions = vec![

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_agent_core::{Command, Prepared, Reply};
 use lab_crdt_log::{Body, Draft, Edit, Kind, WitnessRule, seal};
-use lab_crdt_model::report::{Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::token::Token;
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{Hlc, StatementId};
+use lab_crdt_model::{Caller, Hlc, StatementId};
 
 use crate::adversary::{forge, tell_all};
 use crate::disk::DiskFault;
@@ -87,7 +87,13 @@ impl Adversary for Forger {
             forged[last - 40] ^= 1;
             *bytes = forged.into();
         }
-        world.send_command(node, Command::Submit { statements });
+        world.send_command(
+            node,
+            Command::Submit {
+                caller: Caller::Local { uid: 0 },
+                statements,
+            },
+        );
     }
 }
 
@@ -158,7 +164,13 @@ impl Adversary for Hasty {
         let statements = world.admin.sign(&prepared, wall, nothing());
         for _ in 0..2 {
             let statements = statements.clone();
-            world.send_command(node, Command::Submit { statements });
+            world.send_command(
+                node,
+                Command::Submit {
+                    caller: Caller::Local { uid: 0 },
+                    statements,
+                },
+            );
         }
     }
 }
@@ -211,6 +223,7 @@ impl Adversary for Copier {
             addresses: vec![world.address(victim)],
             link_count: 0,
             version: "copy".to_owned(),
+            audit: AuditHead::default(),
         };
         let body = postcard::to_stdvec(&beacon).expect("plain values can be written");
         let section = Section::Beacon as u8;

@@ -3,6 +3,7 @@
 use super::{META, Mutant, plans};
 
 const ACKNOWLEDGED: &str = "acknowledged_changes_survive";
+const AUDIT: &str = "audit_chains_are_whole";
 const AUTHORISED: &str = "only_authorised_intent_counts";
 const CAUSES: &str = "stuck_states_name_a_cause";
 const CONFIG: &str = "effective_config_matches_the_reference";
@@ -10,6 +11,7 @@ const CONVERGENCE: &str = "replicas_converge_when_links_heal";
 const CORRUPTION: &str = "corruption_is_never_silent";
 const EDIT_COST: &str = "an_edit_costs_at_most_so_many_messages";
 const IDLE: &str = "idle_traffic_stays_in_budget";
+const LATE: &str = "what_comes_late_waits";
 const NO_PANIC: &str = "no_panic";
 const REVOKED: &str = "revoked_keys_change_nothing";
 const TOKENS: &str = "tokens_admit_once";
@@ -72,6 +74,8 @@ mutants! {
     "M28" "unknown_kinds_survive", unknown_kind,
         "Statements of a kind that is unknown here are dropped.",
         also CONVERGENCE, "the others hold them";
+    "M30" AUDIT, restart,
+        "After a start the audit chain goes on with a gap.";
     "M31" "synced_means_equal", grey,
         "A peer counts as equal once an exchange with it began.";
     "M32" EDIT_COST, edit_at_rest,
@@ -141,7 +145,13 @@ mutants! {
     "M63" ACKNOWLEDGED, restart_alone,
         "A start leaves out one of the edits on its disk.",
         also VIEWS, "the disk held it when the machine started";
-    "M70" "expired_members_stay_out", clock_behind,
+    "M64" LATE, held_back,
+        "What comes after the end of its grant counts all the same.";
+    "M65" LATE, slept_through,
+        "Nobody says what they heard under a grant by its end.";
+    "M70" CONVERGENCE, unconfirmed,
+        "A machine on probation gets no link, and hears nothing.";
+    "M72" "expired_members_stay_out", clock_behind,
         "The own clock is believed, whatever others say.";
     "M71" "copied_keys_are_noticed", copied_key,
         "A former life that goes on is taken for a new one.";
@@ -177,4 +187,21 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "A statement counts before what it refers to is here.",
     ),
     ("R15", "One registrar is a quorum."),
+    ("R16", "A token for one machine lets in any other."),
+    (
+        "R17",
+        "What comes after the end of its grant counts all the same.",
+    ),
+    ("R18", "One node's word says what was said in time."),
+    ("R19", "Any node may say what was said in time."),
+    (
+        "R20",
+        "Who held a grant that was revoked may ask over the remote API.",
+    ),
+    ("R21", "A revoked key may ask over the remote API."),
+    (
+        "R22",
+        "Who held a grant that is over may ask over the remote API.",
+    ),
+    ("R23", "A machine on probation vouches for others."),
 ];

@@ -24,6 +24,7 @@ pub(super) struct FakeNode {
     pub(super) view: ReplicaView,
     pub(super) statements: Vec<Bytes>,
     pub(super) registers: Vec<Bytes>,
+    pub(super) audit_chain: Vec<Bytes>,
     pub(super) durable: BTreeSet<StatementId>,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) counters: Counters,
@@ -91,6 +92,8 @@ fn empty_view(mesh: MeshId, me: NodeId) -> ReplicaView {
         history: vec![],
         refused: vec![],
         issues: vec![],
+        bindings: BTreeMap::new(),
+        joins: vec![],
     }
 }
 
@@ -134,6 +137,7 @@ impl Fake {
                 view: empty_view(mesh, node),
                 statements: vec![],
                 registers: vec![],
+                audit_chain: vec![],
                 durable: BTreeSet::new(),
                 files: BTreeMap::new(),
                 counters: Counters::default(),
@@ -247,6 +251,13 @@ pub(super) fn set(path: &str, value: Value) -> Body {
     })
 }
 
+impl Fake {
+    /// The key of a node.
+    pub(super) fn key(&self, node: usize) -> SigningKey {
+        SigningKey::from_bytes(&self.nodes[node].secret)
+    }
+}
+
 impl Seen for Fake {
     fn now(&self) -> Mono {
         self.now
@@ -302,6 +313,11 @@ impl Seen for Fake {
     fn registers(&mut self, node: usize) -> Option<Vec<Bytes>> {
         let node = &self.nodes[node];
         node.is_up.then(|| node.registers.clone())
+    }
+
+    fn audit_chain(&mut self, node: usize) -> Option<Vec<Bytes>> {
+        let node = &self.nodes[node];
+        node.is_up.then(|| node.audit_chain.clone())
     }
 
     fn durable(&mut self, node: usize) -> Option<BTreeSet<StatementId>> {

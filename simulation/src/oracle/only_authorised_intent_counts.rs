@@ -63,7 +63,10 @@ impl Authorised {
 }
 
 fn judge(seen: &dyn Seen, view: &ReplicaView, all: &[Bytes]) -> Result<(), String> {
-    let reference = Authority::of(seen.mesh(), &seen.root(), all);
+    // What came late is judged by another oracle: here it is what the replica says.
+    let late = view.operators.iter().filter_map(|o| o.late.as_ref());
+    let late = late.flat_map(|l| l.changes.iter().copied()).collect();
+    let reference = Authority::of_late(seen.mesh(), &seen.root(), all, &late);
     if let Some(change) = view
         .history
         .iter()

@@ -55,9 +55,15 @@ impl Convergence {
 
     fn groups(seen: &mut dyn Seen, nodes: &[usize]) -> BTreeMap<Option<Digests>, Vec<usize>> {
         let mut groups: BTreeMap<Option<Digests>, Vec<usize>> = BTreeMap::new();
+        // Where something came late, documents may differ until an admin decides: another oracle looks at that.
+        let late = nodes.iter().filter_map(|node| seen.digests(*node));
+        let is_any_late = late.map(|d| d.late).any(|late| late != [0; 32]);
         for node in nodes {
             let digests = seen.digests(*node).map(|mut d| {
-                d.registers = [0; 32];
+                (d.registers, d.late) = ([0; 32], [0; 32]);
+                if is_any_late {
+                    d.heads = [0; 32];
+                }
                 d
             });
             groups.entry(digests).or_default().push(*node);

@@ -10,7 +10,8 @@ const SETS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Rebuilds {
-    heads: BTreeMap<[u8; 32], ([u8; 32], usize)>,
+    /// By what is held, and what of it waits because it came late.
+    heads: BTreeMap<[[u8; 32]; 2], ([u8; 32], usize)>,
 }
 
 impl Rebuilds {
@@ -24,7 +25,7 @@ impl Rebuilds {
             };
             let first = self
                 .heads
-                .entry(digests.statements)
+                .entry([digests.statements, digests.late])
                 .or_insert((digests.heads, node));
             if first.0 != digests.heads {
                 let what = format!(

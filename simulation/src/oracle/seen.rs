@@ -9,7 +9,7 @@ use lab_crdt_log::RootRecord;
 use lab_crdt_model::view::{Liveness, ReplicaView};
 use lab_crdt_model::{MeshId, Mono, NodeId, StatementId, Wall};
 
-/// Three hashes that say what a replica holds.
+/// Hashes that say what a replica holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Digests {
     /// Of its statements.
@@ -18,6 +18,8 @@ pub struct Digests {
     pub registers: [u8; 32],
     /// Of the heads of the document that it built.
     pub heads: [u8; 32],
+    /// Of what came after the end of its grant and waits; zero when nothing does.
+    pub late: [u8; 32],
 }
 
 /// What a node did since the world began; restarts do not reset it.
@@ -76,6 +78,8 @@ pub trait Seen {
     fn statements(&mut self, node: usize) -> Option<Vec<Bytes>>;
     /// The reports that its replica holds; `None` when this is not known.
     fn registers(&mut self, node: usize) -> Option<Vec<Bytes>>;
+    /// The durable records of its own audit chain, oldest first; `None` when this is not known.
+    fn audit_chain(&mut self, node: usize) -> Option<Vec<Bytes>>;
     /// The statements on its disk, whether its agent runs or not; `None` when this is not known.
     fn durable(&mut self, node: usize) -> Option<BTreeSet<StatementId>>;
     /// The files below the agent's root.

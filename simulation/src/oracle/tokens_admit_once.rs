@@ -47,10 +47,18 @@ impl Tokens {
             .collect();
         let mut users: BTreeMap<StatementId, Vec<(NodeId, StatementId)>> = BTreeMap::new();
         for member in &view.members {
-            let is_in = matches!(member.state, MemberState::Member | MemberState::Expired);
-            if let Some(Body::Join(join)) = said.get(&member.join).map(|s| &s.body)
-                && is_in
-            {
+            let Some(Body::Join(join)) = said.get(&member.join).map(|s| &s.body) else {
+                continue;
+            };
+            let terms = said.get(&join.invite).map(|s| &s.body);
+            let is_confirm_due = matches!(terms, Some(Body::Invite(terms)) if terms.confirm);
+            // A lease may end before anybody confirms that there should be one.
+            let is_in = match member.state {
+                MemberState::Member => true,
+                MemberState::Expired => !is_confirm_due || confirmed.contains(&member.join),
+                _ => false,
+            };
+            if is_in {
                 let list = users.entry(join.invite).or_default();
                 list.push((member.node, member.join));
             }
@@ -141,6 +149,7 @@ mod tests {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: [0; 32],
+            binding: None,
         };
         let id = |bytes: bytes::Bytes| envelope::id_of(&bytes).unwrap();
         let invite = id(fake.sign(ADMIN, Body::Invite(invite)));
@@ -151,6 +160,7 @@ mod tests {
                     seal_key: [0; 32],
                     operator_key: None,
                     token_signature: [0; 64],
+                    hardware: None,
                 };
                 id(fake.sign(n, Body::Join(join)))
             })

@@ -67,6 +67,7 @@ impl Seen for World {
             statements: digests.statements,
             registers: digests.registers,
             heads: digests.heads,
+            late: digests.late,
         })
     }
 
@@ -83,6 +84,15 @@ impl Seen for World {
 
     fn registers(&mut self, node: usize) -> Option<Vec<Bytes>> {
         self.reports(node).filter(|_| !self.is_corrupt(node))
+    }
+
+    fn audit_chain(&mut self, node: usize) -> Option<Vec<Bytes>> {
+        let id = Self::id(self, node);
+        let records = self
+            .audit_records(node)
+            .filter(|_| !self.is_corrupt(node))?;
+        let is_own = |bytes: &Bytes| bytes.get(1..33) == Some(&id.0);
+        Some(records.into_iter().filter(is_own).collect())
     }
 
     fn durable(&mut self, node: usize) -> Option<BTreeSet<StatementId>> {

@@ -15,6 +15,7 @@ use lab_crdt_model::{AuthorId, Hlc, Label, MeshId, NodeId, Op, StatementId, Wall
 use super::envelope::{self, Said};
 use set::{admissible, before, causal, ends};
 
+mod late;
 mod member;
 mod record;
 mod set;
@@ -87,6 +88,8 @@ pub struct Verdict {
     pub admissible: BTreeSet<StatementId>,
     /// How many ends each author's chain has.
     pub ends: BTreeMap<AuthorId, usize>,
+    /// What came late, and waits until an admin seals its grant.
+    pub waiting: BTreeSet<StatementId>,
 }
 
 /// What authority rests on.
@@ -102,8 +105,18 @@ struct Root {
 type Set = BTreeMap<StatementId, Said>;
 
 impl Verdict {
-    /// Works everything out, from the founding record on.
+    /// Works everything out, from the founding record on, for a replica to which nothing came late.
     pub fn of(mesh: MeshId, record: &RootRecord, all: &[Bytes]) -> Self {
+        Self::of_late(mesh, record, all, &BTreeSet::new())
+    }
+
+    /// The same for a replica to which some statements came only after their grant had ended.
+    pub fn of_late(
+        mesh: MeshId,
+        record: &RootRecord,
+        all: &[Bytes],
+        late: &BTreeSet<StatementId>,
+    ) -> Self {
         let read: Set = all
             .iter()
             .filter_map(|bytes| envelope::open(&mesh, bytes))
@@ -129,6 +142,7 @@ impl Verdict {
         out.weigh_admins(&root, &set);
         out.grant(&root, &set);
         out.admit(&root, &set);
+        out.waiting = out.wait(&root, &set, late);
         out.count(&root, &set);
         out
     }
@@ -305,7 +319,7 @@ impl Verdict {
         if s.under == root.under {
             return self.is_by_admin(root, s);
         }
-        let Some(right) = self.right_of(s) else {
+        let Some(right) = self.right_of(s).filter(|_| !self.waiting.contains(&s.id)) else {
             return false;
         };
         ops.iter().all(|op| {
@@ -356,6 +370,25 @@ impl Verdict {
             }
             near.insert(id, mine);
         }
+    }
+
+    /// Whose devices may ask over the remote API at a time; `true` for admins.
+    pub fn devices(&self, now: Wall) -> BTreeMap<AuthorId, bool> {
+        let mut out = BTreeMap::new();
+        for right in self.rights.values() {
+            let is_held = match (&right.allowed, right.not_after) {
+                (Some(_), _) => false,
+                (None, Some(end)) => now < end,
+                (None, None) => true,
+            };
+            if is_held && !self.revoked.contains(&right.subject) {
+                out.insert(right.subject, false);
+            }
+        }
+        for admin in &self.admins {
+            out.insert(*admin, true);
+        }
+        out
     }
 
     /// What stands at each path: of every edit that counts, what no other edit that counts and had seen it replaced.

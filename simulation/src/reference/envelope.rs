@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// The highest kind that this version gives a meaning to.
-pub const KIND_KNOWN_MAX: u8 = 12;
+pub const KIND_KNOWN_MAX: u8 = 16;
 
 /// A statement as it was said.
 #[derive(Clone, PartialEq, Debug)]

@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use lab_crdt_log::{Admin, Body, Draft, RootRecord, SignedRoot, TokenKeys, seal};
 use lab_crdt_model::limit::FORK_BRANCHES_MAX;
 use lab_crdt_model::token::Seed;
-use lab_crdt_model::{AuthorId, Hlc, MeshId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Hardware, Hlc, Mac, MeshId, NodeId, StatementId};
 
 use super::envelope;
 
@@ -29,6 +29,9 @@ const STRANGER: u8 = 90;
 const NEW_ADMINS: [u8; 2] = [6, 7];
 const ROOTS: [u8; 4] = [200, 201, 202, 203];
 const TOKENS: usize = 6;
+/// Kinds of statements: tokens and joins, without and with what a machine is made of.
+const INVITES: [u8; 2] = [5, 15];
+const JOINS: [u8; 2] = [7, 16];
 
 /// A small generator: good enough to pick from lists, the same everywhere.
 #[derive(Clone, Debug)]
@@ -88,6 +91,8 @@ pub struct History {
     bytes: Vec<Bytes>,
     standing: BTreeSet<u8>,
     clock: u64,
+    /// What came to the replica only after its grant had ended.
+    late: BTreeSet<StatementId>,
 }
 
 fn key(number: u8) -> SigningKey {
@@ -106,6 +111,13 @@ fn ascending(numbers: &[u8]) -> Vec<AuthorId> {
     let mut ids: Vec<AuthorId> = numbers.iter().map(|n| author(*n)).collect();
     ids.sort_unstable();
     ids
+}
+
+/// What a machine is made of. One of three has no serial number that it can read.
+fn hardware(number: u8) -> Hardware {
+    let macs = [0, 1].map(|n| Mac([2, 0, 0, 0, n, number]));
+    let serial = (!number.is_multiple_of(3)).then(|| format!("SN-{number}"));
+    Hardware::new(macs, serial)
 }
 
 fn token(number: usize) -> TokenKeys {
@@ -152,6 +164,7 @@ impl History {
             bytes: vec![],
             standing: BTreeSet::new(),
             clock: 1_000,
+            late: BTreeSet::new(),
         };
         history.standing = history.admins.iter().chain(&ROOTS).copied().collect();
         let first = history.admit(NODES[0]);
@@ -163,6 +176,23 @@ impl History {
         );
         for _ in 0..12 + history.rng.below(40) {
             history.step();
+        }
+        history
+    }
+
+    /// The same, with edits that come late and nodes that vouch for some of them.
+    pub fn with_late(seed: u64) -> Self {
+        let mut history = Self::new(seed);
+        for _ in 0..20 {
+            history.step();
+            if history.rng.percent(60) {
+                history.vouch();
+            }
+        }
+        for id in history.of_kind(&[1]) {
+            if history.rng.percent(60) {
+                history.late.insert(id);
+            }
         }
         history
     }
@@ -230,7 +260,7 @@ impl History {
             .map(|s| s.id)
             .collect();
         let under = match self.rng.below(30) {
-            0 => self.some(&[2, 7]),
+            0 => self.some(&[2, 7, 16]),
             1 => root,
             _ if self.admins.contains(&who) => root,
             _ => self.rng.maybe(&mine).unwrap_or(root),
@@ -317,7 +347,7 @@ impl History {
         let id = envelope::id_of(&bytes)?;
         if is_sound {
             self.standing.extend(gives);
-            if kind == 7 {
+            if JOINS.contains(&kind) {
                 self.standing.extend(names);
             }
         }

@@ -122,6 +122,7 @@ impl Home {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: keys.mesh_mac(&mesh),
+            binding: None,
         };
         let ana = self.ana.clone();
         let (_, statements) = ana.say_with(&mut self.world, at, Body::Invite(invite));

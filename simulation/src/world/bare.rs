@@ -15,6 +15,11 @@ impl World {
         Some(self.hosts[node].agent.as_ref()?.envelopes())
     }
 
+    /// The audit records that a node keeps, of itself and of others; `None` while it is down.
+    pub fn audit_records(&self, node: usize) -> Option<Vec<Bytes>> {
+        Some(self.hosts[node].agent.as_ref()?.audit_records())
+    }
+
     /// The reports that a node's replica holds; `None` while it is down.
     pub fn reports(&self, node: usize) -> Option<Vec<Bytes>> {
         Some(self.hosts[node].agent.as_ref()?.reports())

@@ -54,6 +54,7 @@ impl World {
                 }
             }
             Output::Admit(admitted) => self.admit(node, admitted),
+            Output::AdmitDevices(devices) => self.hosts[node].devices = devices,
             Output::Store { id, batch } => {
                 let host = &mut self.hosts[node];
                 host.writes.push_back((id, batch));

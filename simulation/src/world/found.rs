@@ -13,7 +13,7 @@ use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::token::{Seed, Ticket, Token};
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Hlc, Label, StatementId, Wall};
+use lab_crdt_model::{AuthorId, Hardware, Hlc, Label, Mac, StatementId, Wall};
 
 use super::*;
 use crate::clock::{Clock, WALL_START_MS};
@@ -146,6 +146,7 @@ impl World {
             addresses: vec![host.address],
             link_count: 0,
             version: self.options.agent.version.clone(),
+            audit: lab_crdt_model::report::AuditHead::default(),
         };
         let facts = facts_of(node);
         let bodies = [
@@ -275,6 +276,7 @@ impl World {
             clock: Clock::default(),
             address: address_of(at, 4000),
             admitted: Arc::default(),
+            devices: Arc::default(),
             links: Vec::new(),
             wake_at: None,
             inbox: std::collections::VecDeque::new(),
@@ -291,6 +293,12 @@ impl World {
             asked: BTreeMap::new(),
         });
         at
+    }
+
+    /// What a machine is made of.
+    pub fn hardware(node: usize) -> Hardware {
+        let mac = Mac([2, 0, 0, (node >> 16) as u8, (node >> 8) as u8, node as u8]);
+        Hardware::new([mac], Some(format!("SN{node}")))
     }
 
     /// Makes a token at a node, by the admin.
@@ -320,37 +328,55 @@ impl World {
         witness: WitnessRule,
         uses_max: u16,
     ) -> Result<Token, Reply> {
+        let terms = |invite: &mut Invite| {
+            invite.uses_max = uses_max;
+            invite.role = role;
+            invite.name = (uses_max == 1).then(|| name.to_owned());
+            invite.labels = labels
+                .iter()
+                .map(|l| l.parse::<Label>().expect("a label"))
+                .collect();
+            invite.witness = witness;
+            if role == Role::Laptop {
+                invite.rights = Rights::ALL;
+                invite.scope = vec![String::new()];
+                invite.lease_ms = 86_400_000;
+            }
+        };
+        self.token_with(person, at, terms)
+    }
+
+    /// Makes a token for one machine at a node, by someone, on their own terms; it lasts an hour.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn token_with(
+        &mut self,
+        person: &Person,
+        at: usize,
+        terms: impl FnOnce(&mut Invite),
+    ) -> Result<Token, Reply> {
         self.token_count += 1;
         let random = seed::bytes(self.options.seed, "token", self.token_count);
         let seed: [u8; 16] = std::array::from_fn(|i| random[i]);
         let keys = TokenKeys::derive(&Seed::Long(seed));
-        let not_after = Wall(self.wall(at).0 + 3_600_000);
-        let is_laptop = role == Role::Laptop;
-        let invite = Invite {
+        let mut invite = Invite {
             token_key: keys.public(),
-            uses_max,
-            not_after,
-            role,
-            name: (uses_max == 1).then(|| name.to_owned()),
-            labels: labels
-                .iter()
-                .map(|l| l.parse::<Label>().expect("a label"))
-                .collect(),
-            rights: if is_laptop {
-                Rights::ALL
-            } else {
-                Rights::default()
-            },
-            scope: if is_laptop {
-                vec![String::new()]
-            } else {
-                vec![]
-            },
-            lease_ms: if is_laptop { 86_400_000 } else { 0 },
-            witness,
+            uses_max: 1,
+            not_after: Wall(self.wall(at).0 + 3_600_000),
+            role: Role::Node,
+            name: None,
+            labels: vec![],
+            rights: Rights::default(),
+            scope: vec![],
+            lease_ms: 0,
+            witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: keys.mesh_mac(&self.mesh),
+            binding: None,
         };
+        terms(&mut invite);
+        let not_after = invite.not_after;
         let (reply, statements) = person.say_with(self, at, Body::Invite(invite));
         let Reply::Submitted { .. } = reply else {
             return Err(reply);
@@ -377,6 +403,7 @@ impl World {
             token,
             via: vec![],
             operator_key: operator,
+            hardware: Self::hardware(node),
         };
         self.boot(node, boot);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lab_agent_core::{Agent, CommandId, Event, Input, StoreId};
 use lab_crdt_model::link::Channel;
 use lab_crdt_model::store::Batch;
-use lab_crdt_model::{Mono, NodeId};
+use lab_crdt_model::{AuthorId, Mono, NodeId, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -124,6 +124,8 @@ pub(crate) struct Host {
     pub(crate) clock: Clock,
     pub(crate) address: SocketAddr,
     pub(crate) admitted: Arc<BTreeSet<NodeId>>,
+    /// Whose devices it lets ask over the remote API.
+    pub(crate) devices: Arc<BTreeMap<AuthorId, Standing>>,
     pub(crate) links: Vec<LinkEnd>,
     /// True time of the wake-up that stands.
     pub(crate) wake_at: Option<Mono>,

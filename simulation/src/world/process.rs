@@ -33,6 +33,7 @@ impl World {
             }
         }
         host.admitted = Arc::new(BTreeSet::new());
+        host.devices = Arc::default();
         host.links.clear();
         host.inbox.clear();
         host.doing.clear();

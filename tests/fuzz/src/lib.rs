@@ -8,6 +8,7 @@
 //! * `tests/fuzz/run TARGET SECONDS` lets libFuzzer look for new ones;
 //! * a file that it found is added to `corpus/TARGET`, and replayed for ever.
 
+mod audit;
 mod declaration;
 mod envelope;
 mod frame;
@@ -18,6 +19,7 @@ mod sync_message;
 mod token;
 mod world;
 
+pub use audit::audit;
 pub use declaration::declaration;
 pub use envelope::envelope;
 pub use frame::frame;
@@ -33,6 +35,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder in the corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("audit", audit),
     ("declaration", declaration),
     ("envelope", envelope),
     ("frame", frame),

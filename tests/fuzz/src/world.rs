@@ -5,13 +5,17 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use lab_crdt_log::{
-    Admin, Admit, Body, Draft, Edit, Grant, Invite, Join, Kind, Log, Registers, Rights, RootRecord,
-    SignedRoot, TokenKeys, Witness, WitnessRule, open, seal, seal_register,
+    Act, Admin, Admit, AuditBody, AuditRecord, Body, Draft, Edit, Grant, Invite, Join, Kind, Log,
+    Registers, Rights, RootRecord, SignedRoot, TokenKeys, Witness, WitnessRule, open, seal,
+    seal_audit, seal_register,
 };
-use lab_crdt_model::report::Section;
+use lab_crdt_model::report::{AuditHead, Section};
 use lab_crdt_model::token::Seed;
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{AuthorId, Field, Hlc, MeshId, Mono, NodeId, Op, StatementId, Value, Wall};
+use lab_crdt_model::{
+    AuthorId, Binding, Caller, Field, Hardware, Hlc, Mac, MeshId, Mono, NodeId, Op, StatementId,
+    Value, Wall,
+};
 
 static WORLD: LazyLock<World> = LazyLock::new(World::make);
 
@@ -71,6 +75,24 @@ impl World {
             registers.restore(bytes).expect("a sound register");
         }
         registers
+    }
+
+    /// What a node recorded of itself.
+    pub fn audit_chain(&self) -> Vec<AuditRecord> {
+        let started = Act::Started {
+            incarnation: 7,
+            version: "0.1.0".into(),
+        };
+        let taken = Act::handed_in(author(1), &[(StatementId([4; 32]), Kind::EDIT)]);
+        let caller = Some(Caller::Local { uid: 1000 });
+        let mut head = AuditHead::default();
+        let mut seal = |act| {
+            let body = AuditBody { caller, act };
+            let record = seal_audit(&self.mesh(), &Self::key(50), &head, Wall(9), &body);
+            head = record.head();
+            record
+        };
+        [started, taken].map(&mut seal).into()
     }
 
     /// A statement of whoever `n` is, with any header after the author and any body, truly signed.
@@ -139,25 +161,44 @@ impl World {
             witness: WitnessRule::Any,
             confirm: false,
             mesh_mac: tokens.mesh_mac(&root.mesh()),
+            binding: None,
         };
-        let invite = said.say(1, under, Body::Invite(invite));
+        let first = said.say(1, under, Body::Invite(invite.clone()));
         let token_signature = tokens.sign_join(&root.mesh(), &node(60), &[3; 32], None);
         let join = Join {
-            invite,
+            invite: first,
             seal_key: [3; 32],
             operator_key: None,
             token_signature,
+            hardware: None,
         };
-        let join = said.say(60, invite, Body::Join(join));
+        let seen = said.say(60, first, Body::Join(join.clone()));
         said.say(
             50,
             admitted,
             Body::Witness(Witness {
-                join,
+                join: seen,
                 seen_at: Wall(2000),
             }),
         );
         said.say(1, under, Body::Unknown(Kind(200), vec![1, 2, 3]));
+        let hardware = Hardware::new([Mac([2, 0, 0, 0, 0, 1])], Some("SN1".into()));
+        let bound = Invite {
+            name: Some("nuc2".into()),
+            binding: Some(Binding {
+                mac: hardware.macs.first().copied(),
+                serial: hardware.serial.clone(),
+            }),
+            ..invite
+        };
+        let bound = said.say(1, under, Body::Invite(bound));
+        let join = Join {
+            invite: bound,
+            token_signature: tokens.sign_join(&root.mesh(), &node(61), &[3; 32], None),
+            hardware: Some(hardware),
+            ..join
+        };
+        said.say(61, bound, Body::Join(join));
         let registers = [
             (50, Section::Beacon),
             (50, Section::Status),

@@ -12,6 +12,7 @@ use lab_crdt_log::{SignedRoot, sync};
 use lab_crdt_model::NodeId;
 use lab_crdt_model::token::{Seed, Ticket, print_typed};
 use lab_fuzz::{TARGETS, World};
+use lab_mesh_proto::audit::{AuditFrame, AuditReply, AuditRequest};
 use lab_mesh_proto::join::{
     JOIN_VERSION, JoinFrame, JoinRequest, Offer, Prologue, refusal, welcome,
 };
@@ -98,7 +99,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let end = 115 + 32 * refs;
                 let header = prefixed(&[bytes[1]], &bytes[34..end]);
                 let body = &bytes[end + 4..bytes.len() - 64];
-                let mut again = vec![2, [0, 0, 0, 1, 1, 0, 3, 2, 0][at]];
+                let mut again = vec![2, [0, 0, 0, 1, 1, 0, 3, 2, 0, 0, 3][at]];
                 again.extend_from_slice(&header);
                 again.extend_from_slice(body);
                 out.push(named(&format!("signed-{at}"), again));
@@ -161,6 +162,19 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 }
             }
             messages.into_iter().enumerate().map(|(at, m)| named(&at.to_string(), m.to_vec())).collect()
+        }
+        "audit" => {
+            let chain = world.audit_chain();
+            let node = chain[0].node;
+            let records = chain.iter().map(|r| r.bytes.clone()).collect();
+            let reply = AuditReply { node, records, is_last: true };
+            let frames = [
+                ("request", AuditFrame::Request(AuditRequest { node, after: 3 })),
+                ("reply", AuditFrame::Reply(reply)),
+            ];
+            let frames = frames.into_iter().map(|(name, f)| named(name, prefixed(&[1], &f.encode().expect("in bounds"))));
+            let records = chain.iter().map(|r| named(&format!("record-{}", r.seq), prefixed(&[0], &r.bytes)));
+            frames.chain(records).collect()
         }
         "root" => {
             let SignedRoot { record, .. } = world.root();

@@ -37,6 +37,16 @@ fn keys_and_words_does_what_it_says() {
     follow("keys-and-words");
 }
 
+#[test]
+fn tokens_do_what_the_guide_says() {
+    follow("tokens");
+}
+
+#[test]
+fn audit_does_what_it_says() {
+    follow("audit");
+}
+
 fn follow(guide: &str) {
     let path = format!("{}/../docs/guides/{guide}.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the guide");

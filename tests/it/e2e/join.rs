@@ -240,3 +240,156 @@ fn a_token_used_in_both_halves_suspends_both_until_a_person_decides() {
         })
     });
 }
+
+/// Writes what `lab join` reads of a machine's hardware.
+fn build(agent: &Agent, mac: &str, serial: &str) {
+    for (path, text) in [
+        ("sys/class/net/eth0/address", mac),
+        ("sys/class/net/eth0/addr_assign_type", "0"),
+        ("sys/class/net/eth0/device/vendor", "0x1af4"),
+        ("sys/class/dmi/id/product_serial", serial),
+    ] {
+        let path = agent.root.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+        std::fs::write(path, format!("{text}\n")).expect("write a file");
+    }
+}
+
+#[test]
+fn a_token_for_one_machine_is_refused_on_another_and_works_on_the_right_one() {
+    let lab = TestLab::of(1);
+    let (mac, serial) = ("52:54:00:12:34:56", "ABC123");
+    let token = lab.token(0, &["create", "nuc3", "--mac", mac, "--serial", serial]);
+    let tokens = lab.cli(0, &["token", "list", "-o", "json"]).json();
+    let binding = format!("MAC {mac} and serial number {serial}");
+    assert_eq!(tokens["data"][0]["binding"], binding.as_str());
+
+    let other = lab.agent("other", Seat::loopback());
+    build(&other, "52:54:00:00:00:01", serial);
+    let words = format!(
+        "this token is for the machine with {binding}; this one has MAC 52:54:00:00:00:01 and serial number ABC123"
+    );
+    refused(&lab, &other, &token, &words);
+    let bare = lab.agent("bare", Seat::loopback());
+    refused(
+        &lab,
+        &bare,
+        &token,
+        "this one has no MAC address and no readable serial number",
+    );
+
+    let right = lab.agent("nuc3", Seat::loopback());
+    build(&right, mac, serial);
+    assert_eq!(lab.join_with(&right, &token).ok().trim(), "nuc3");
+}
+
+/// A token that is typed: one character wrong, two swapped, one left out. None of them asks anybody.
+#[test]
+fn a_typed_token_with_a_slip_is_noticed_before_anybody_is_asked_and_is_not_spent() {
+    let lab = TestLab::of(1);
+    let token = lab.token(0, &["create", "n2", "--typed"]);
+    let (head, tail) = token.split_at(token.len() - 7);
+    let mut tail: Vec<char> = tail.chars().collect();
+    let other = if tail[0] == '7' { '8' } else { '7' };
+    let text = |tail: &[char]| format!("{head}{}", tail.iter().collect::<String>());
+    let wrong = text(&[&[other], &tail[1..]].concat());
+    let missing = text(&tail[1..]);
+    let at =
+        (1..tail.len()).find(|n| tail[*n] != tail[n - 1] && tail[*n] != '-' && tail[n - 1] != '-');
+    let at = at.expect("two different characters");
+    tail.swap(at, at - 1);
+    let joiner = lab.agent("n2", Seat::loopback());
+    for bad in [wrong, missing, text(&tail)] {
+        let ran = lab.join_with(&joiner, &bad).ends_with(65);
+        assert!(ran.err.contains("error[M030]"), "{}", ran.err);
+    }
+    assert_eq!(
+        lab.cli(0, &["token", "list", "-o", "json"]).json()["data"][0]["state"],
+        "open"
+    );
+    let address = lab.agents[0].seat.bind;
+    let via = format!("{}@{address}", lab.view(0).me);
+    let joined = lab.join_with_flags(&joiner, &token, &["--via", &via]);
+    assert_eq!(joined.ok().trim(), "n2");
+}
+
+#[test]
+fn a_machine_on_probation_shows_its_words_and_is_promoted_by_a_person_who_compares_them() {
+    let mut lab = TestLab::of(2);
+    let motd = "lab: 1\nset: home\nlabels:\n  role=web:\n    files:\n      /etc/motd: { content: \"hello\\n\" }\n";
+    std::fs::write(lab.path("lab.yaml"), motd).expect("write a file");
+    lab.cli(0, &["apply", "-f", "lab.yaml", "-y", "--no-wait"])
+        .ok();
+    let token = lab.token(0, &["create", "pxe1", "--label", "role=web", "--confirm"]);
+    let joiner = lab.agent("pxe1", Seat::loopback());
+    build(&joiner, "52:54:00:12:34:56", "ABC123");
+
+    // Nobody confirms in time: it has joined all the same, and its agent goes on from there.
+    let ran = lab.join_within(&joiner, &token, "6s").ends_with(0);
+    let shown = ran
+        .err
+        .split("this machine shows: ")
+        .nth(1)
+        .expect("its words");
+    let words = shown.lines().next().expect("a line").to_owned();
+    assert_eq!(words.split(' ').count(), 4, "{words}");
+    assert!(
+        ran.err.contains(&format!("compare these words: {words}")),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("on probation"), "{}", ran.err);
+    let written = joiner.root.join("etc/motd");
+    lab.agents.push(joiner);
+    lab.start(2);
+    lab.until("it carries out its own config", SOON, || written.exists());
+    lab.until("its standing is everywhere", SOON, || {
+        (0..3).all(|at| {
+            let shown = lab.cli(at, &["node", "show", "pxe1", "-o", "json"]).json();
+            shown["data"]["state"] == "on probation"
+        })
+    });
+    for at in 0..3 {
+        let ran = lab.cli(at, &["target", "role=web", "-o", "name"]);
+        assert_eq!(ran.out.trim(), "", "nobody's target yet");
+        assert!(lab.cli(at, &["status", "-a"]).out.contains("probation"));
+    }
+    assert!(lab.cli(2, &["doctor"]).out.contains(&words));
+
+    let wrong = lab
+        .cli(
+            0,
+            &["node", "confirm", "pxe1", "--words", "zoo zoo zoo zoo"],
+        )
+        .ends_with(6);
+    assert!(wrong.err.contains("error[M039]"), "{}", wrong.err);
+    let asked = lab.cli(0, &["node", "confirm", "pxe1", "--no-input"]);
+    for text in [&words, "MAC 52:54:00:12:34:56", "ABC123", "made by", "seen"] {
+        assert!(asked.err.contains(text), "{text}: {}", asked.err);
+    }
+    assert!(asked.err.contains("error[C002]"), "{}", asked.err);
+    lab.cli(1, &["node", "confirm", "pxe1", "--words", &words])
+        .ok();
+    lab.until("it is a member, without anything done on it", SOON, || {
+        (0..3).all(|at| lab.cli(at, &["target", "role=web", "-o", "name"]).out == "pxe1\n")
+    });
+}
+
+/// The person is quick: `lab join` still waits and ends by itself.
+#[test]
+fn a_join_that_waits_for_a_person_ends_when_they_confirm() {
+    let lab = TestLab::of(1);
+    let token = lab.token(0, &["create", "n2", "--confirm"]);
+    let joiner = lab.agent("n2", Seat::loopback());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| lab.join_with(&joiner, &token));
+        lab.until("it waits", SOON, || lab.view(0).joins.len() == 1);
+        lab.cli(0, &["node", "confirm", "n2", "-y"]).ok();
+        let ran = waiting.join().expect("it ran").ends_with(0);
+        assert!(!ran.err.contains("on probation"), "{}", ran.err);
+        assert!(ran.err.contains("waiting for confirmation"), "{}", ran.err);
+    });
+
+    let late = lab.agent("late", Seat::loopback());
+    refused(&lab, &late, &token, "used already, by n2");
+}

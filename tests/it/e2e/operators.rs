@@ -7,7 +7,7 @@ use lab_crdt_log::{Admit, Body, Draft, Edit, Grant, Revoke, Rights, seal};
 use lab_crdt_model::view::{ReplicaView, Role};
 use lab_crdt_model::{AuthorId, MeshId, NodeId, Op, StatementId, Value};
 
-use crate::support::{SOON, TestLab, author, field, read_key, set, wall};
+use crate::support::{SOON, Seat, TestLab, author, field, read_key, set, wall};
 
 fn declaration(greeting: &str) -> String {
     format!("lab: 1\nset: home\nlabels:\n  all:\n    params: {{ greeting: {greeting} }}\n")
@@ -519,7 +519,7 @@ fn a_laptop_joins_as_a_replica_with_an_operator_key_of_its_own() {
         0,
         &["create", "lap", "--role", "laptop", "--right", "labels"],
     );
-    let laptop = lab.agent("lap", crate::support::Seat::loopback());
+    let laptop = lab.agent("lap", Seat::loopback());
     let key = lab.path("lap.key");
     let mut join = lab.command(
         None,
@@ -711,4 +711,45 @@ labels:
     lab.start(4);
     lab.until("all is as it was", SOON, || made(&lab) == before);
     assert_eq!(digests(&lab), fields);
+}
+
+#[test]
+fn what_comes_after_the_end_of_its_grant_waits_until_an_admin_seals_it() {
+    let mut lab = TestLab::empty();
+    let seat = Seat {
+        clock: Some("-10m"),
+        ..Seat::loopback()
+    };
+    lab.found("n1", seat);
+    let bob = lab.operator("bob", &["--ttl", "1m"]);
+    let eve = lab.operator("eve", &["--ttl", "1m"]);
+    lab.cli_as(&bob, 0, &["label", "add", "kept", "-t", "n1", "-y"])
+        .ok();
+    lab.cli_as(&eve, 0, &["label", "add", "evil", "-t", "n1", "-y"])
+        .ok();
+
+    // For a machine with a right clock both grants have been over for long when it hears of them.
+    lab.join("n2", Seat::loopback(), &[]);
+    lab.until_whole();
+    let has = |at, label| lab.has_label(at, "n1", label);
+    assert_eq!((has(0, "kept"), has(0, "evil")), (true, true));
+    assert_eq!((has(1, "kept"), has(1, "evil")), (false, false));
+    let doctor = lab.cli(1, &["doctor"]).said();
+    assert!(doctor.contains("M047"), "{doctor}");
+    assert!(doctor.contains("lab operator seal bob"), "{doctor}");
+    let late = lab.cli(1, &["operator", "seal", "bob", "--dry-run"]).ok();
+    assert_eq!(late.lines().count(), 2, "{late}");
+    let wrong = ["operator", "seal", "bob", "--until", "nothing", "-y"];
+    assert!(lab.cli(1, &wrong).ends_with(3).said().contains("came late"));
+    let not_an_admin = lab.cli_as(&bob, 1, &["operator", "seal", "bob", "-y"]);
+    assert_ne!(not_an_admin.code, 0, "{not_an_admin:?}");
+
+    lab.cli(1, &["operator", "seal", "bob", "-y"]).ok();
+    lab.cli(1, &["operator", "seal", "eve", "--none", "-y"])
+        .ok();
+    lab.until("both say the same", SOON, || {
+        (0..2).all(|at| has(at, "kept") && !has(at, "evil"))
+    });
+    let said = lab.cli(1, &["operator", "seal", "bob", "-y"]).said();
+    assert!(said.contains("nothing of bob came late"), "{said}");
 }

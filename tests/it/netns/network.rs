@@ -99,6 +99,7 @@ impl Network {
         ip(&["-n", &machine, "link", "set", "eth0", "up"]);
         ip(&["-n", &machine, "route", "add", "default", "dev", "eth0"]);
         Seat {
+            clock: None,
             bind: format!("{address}:4747")
                 .parse::<SocketAddr>()
                 .expect("an address"),

@@ -1,6 +1,7 @@
 //! What people ask over the local socket.
 
-use lab_crdt_log::Annul;
+use lab_crdt_log::{Act, Annul, AuditBody, Kind, is_carried_by};
+use lab_crdt_model::{Caller, StatementId};
 
 use super::handed::{HANDED, counted};
 use super::*;
@@ -64,11 +65,11 @@ impl Agent {
             Command::Prepare { .. } | Command::Submit { .. } if member.submitting => {
                 reached!("a change waits for the one before it to be durable");
                 if member.queued.len() >= QUEUED_COMMANDS_MAX {
-                    return self.refuse(
-                        id,
-                        "M012",
-                        "too many changes wait for the store of this node".to_owned(),
-                    );
+                    let why = "too many changes wait for the store of this node".to_owned();
+                    if let Command::Submit { caller, statements } = &command {
+                        self.note_refused(*caller, statements.first(), "M012", &why);
+                    }
+                    return self.refuse(id, "M012", why);
                 }
                 member.queued.push_back((id, command));
             }
@@ -99,14 +100,50 @@ impl Agent {
                     reply: Reply::Root(root),
                 });
             }
-            Command::Submit { statements } => self.submit(id, statements),
+            Command::Audit { node } => {
+                let records = member.audit_records(&self.keys.node(), node);
+                self.outbox.push_back(Output::Reply {
+                    id,
+                    reply: Reply::Audit(records),
+                });
+            }
+            Command::Submit { caller, statements } => self.submit(id, caller, statements),
         }
     }
 
-    pub(super) fn submit(&mut self, id: CommandId, statements: Vec<Bytes>) {
+    /// Records that statements were refused.
+    pub(super) fn note_refused(
+        &mut self,
+        caller: Caller,
+        first: Option<&Bytes>,
+        code: &str,
+        why: &str,
+    ) {
+        let now = self.now;
         let Stage::Member(member) = &mut self.stage else {
             return;
         };
+        let act = Act::Refused {
+            author: first.and_then(author_of),
+            id: first.and_then(id_of),
+            code: code.to_owned(),
+            why: why.to_owned(),
+        };
+        member.replica.audit.note_some(Some(caller), act, now);
+    }
+
+    pub(super) fn submit(&mut self, id: CommandId, caller: Caller, statements: Vec<Bytes>) {
+        let Stage::Member(member) = &mut self.stage else {
+            return;
+        };
+        if let Caller::Device(key) = &caller
+            && !statements.iter().all(|bytes| is_carried_by(bytes, key))
+        {
+            reached!("a device handed in what another key had signed");
+            let why = "a device hands in only what its own key signed".to_owned();
+            self.note_refused(caller, statements.first(), "M014", &why);
+            return self.refuse(id, "M014", why);
+        }
         // A look at the rate costs nothing, so it comes before the signatures.
         let counted = counted(&member.replica.log, &statements);
         if let Err(ready_at) = member.handed.look(&counted, self.now.mono) {
@@ -116,6 +153,7 @@ impl Agent {
                 "this key has handed in more than {} statements a minute here: try again in {seconds} s",
                 60_000 / HANDED.each_ms
             );
+            self.note_refused(caller, statements.first(), "M014", &why);
             return self.refuse(id, "M014", why);
         }
         let ids = match member.replica.log.check(&statements, self.now.wall) {
@@ -137,34 +175,52 @@ impl Agent {
                     id: None,
                     why: why.clone(),
                 }));
+                self.note_refused(caller, statements.first(), code, &why);
                 return self.refuse(id, code, why);
             }
         };
         if self.stores.bytes > UNSTORED_BYTES_MAX {
-            return self.refuse(
-                id,
-                "M011",
-                "the store of this node refuses writes".to_owned(),
-            );
+            let why = "the store of this node refuses writes".to_owned();
+            self.note_refused(caller, statements.first(), "M011", &why);
+            return self.refuse(id, "M011", why);
         }
         member.handed.spend(&counted, self.now.mono);
-        let batch = ids
+        let mut batch: Batch = ids
             .iter()
             .zip(&statements)
             .map(|(id, bytes)| put(Table::Statements, &id.0, bytes.to_vec()))
             .collect();
+        let (mesh, now) = (member.replica.log.mesh(), self.now);
+        let mut bodies = bodies_of(caller, &ids, &statements);
+        if ids.iter().all(|id| member.replica.log.contains(id)) {
+            // Whoever holds the socket can do this as often as they like.
+            for body in std::mem::take(&mut bodies) {
+                let audit = &mut member.replica.audit;
+                audit.note_some(body.caller, body.act, now);
+            }
+        }
+        let audit = &mut member.replica.audit;
+        let head = audit.seal_hand_in(&mesh, &self.keys.signing, bodies, &mut batch, now);
         if mutant!("M03") {
             self.store(batch, Vec::new());
-            return self.submit_durable(id, &statements);
+            return self.submit_durable(id, head, &statements);
         }
         let batch = if mutant!("M53") { Batch::new() } else { batch };
         member.submitting = true;
-        self.store(batch, vec![After::Submit { id, statements }]);
+        let after = After::Submit {
+            id,
+            caller,
+            head,
+            statements,
+        };
+        self.store(batch, vec![after]);
     }
 
-    pub(super) fn submit_durable(&mut self, id: CommandId, statements: &[Bytes]) {
+    pub(super) fn submit_durable(&mut self, id: CommandId, head: AuditHead, statements: &[Bytes]) {
         let mut ids = Vec::new();
         if let Stage::Member(member) = &mut self.stage {
+            member.replica.audit.handed_in(true);
+            member.replica.audit.stored(head);
             for bytes in statements {
                 match member.replica.take_statement(bytes, None, self.now) {
                     Ok(Outcome::Stored { ids: new }) => ids.extend(new.first()),
@@ -196,4 +252,32 @@ impl Agent {
             self.command(id, command);
         }
     }
+}
+
+fn author_of(envelope: &Bytes) -> Option<AuthorId> {
+    let key = envelope.get(2..34)?.first_chunk()?;
+    Some(AuthorId(*key))
+}
+
+fn id_of(envelope: &Bytes) -> Option<StatementId> {
+    let signed = envelope.len().checked_sub(64)?;
+    Some(StatementId(*blake3::hash(&envelope[..signed]).as_bytes()))
+}
+
+/// What is recorded of statements that were taken: for each author in a row, one record.
+fn bodies_of(caller: Caller, ids: &[StatementId], statements: &[Bytes]) -> Vec<AuditBody> {
+    let said: Vec<(AuthorId, (StatementId, Kind))> = ids
+        .iter()
+        .zip(statements)
+        .filter_map(|(id, bytes)| Some((author_of(bytes)?, (*id, Kind(*bytes.get(1)?)))))
+        .collect();
+    said.chunk_by(|a, b| a.0 == b.0)
+        .map(|run| {
+            let statements: Vec<_> = run.iter().map(|(_, statement)| *statement).collect();
+            AuditBody {
+                caller: Some(caller),
+                act: Act::handed_in(run[0].0, &statements),
+            }
+        })
+        .collect()
 }

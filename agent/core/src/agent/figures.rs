@@ -15,6 +15,7 @@ impl Agent {
             statements: m.replica.log.digest(),
             registers: m.replica.registers.digest(),
             heads: m.replica.heads_digest(),
+            late: m.replica.log.waiting_digest(),
         })
     }
 
@@ -46,6 +47,7 @@ impl Agent {
             queued_commands: m.queued.len(),
             sponsored: m.sponsoring.len(),
             links: m.mesh.link_count(),
+            audit_records: m.replica.audit.len() + m.held.len(),
             addresses: m.known_addresses.values().map(Vec::len).sum(),
             ..stores
         }
@@ -67,7 +69,11 @@ impl Agent {
             .values()
             .map(|a| size_of::<NodeId>() + a.capacity() * size_of::<SocketAddr>())
             .sum();
-        own + size_of::<Member>() + book + m.intake.bytes() + m.replica.own_memory()
+        own + size_of::<Member>()
+            + book
+            + m.intake.bytes()
+            + m.replica.own_memory()
+            + m.held.memory()
     }
 }
 
@@ -81,6 +87,15 @@ impl Agent {
         let mut out: Vec<Bytes> = log.newest().filter_map(|id| log.envelope(&id)).collect();
         out.reverse();
         out
+    }
+
+    /// All audit records that are kept: chains by node and number, then what contradicts them; empty before this machine
+    /// has joined.
+    pub fn audit_records(&self) -> Vec<Bytes> {
+        match &self.stage {
+            Stage::Member(m) => m.audit_records(&self.keys.node(), None),
+            Stage::Joining(_) => Vec::new(),
+        }
     }
 
     /// The bytes of all reports that the replica holds, by node; empty before this machine has joined.

@@ -44,6 +44,14 @@ impl Agent {
 
     pub(super) fn say(&mut self, words: Vec<Word>) {
         for word in words {
+            if let (Some((code, why)), Stage::Member(m)) = (word.refused, &mut self.stage) {
+                let act = Act::JoinRefused {
+                    node: word.to,
+                    code,
+                    why,
+                };
+                m.replica.audit.note_some(None, act, self.now);
+            }
             let output = Output::Send {
                 to: word.to,
                 channel: Channel::Join,
@@ -54,11 +62,7 @@ impl Agent {
                 self.outbox.push_back(output);
                 continue;
             }
-            let batch = match &mut self.stage {
-                Stage::Member(m) => std::mem::take(&mut m.replica.batch),
-                Stage::Joining(_) => Batch::new(),
-            };
-            self.store(batch, vec![After::Output(output)]);
+            self.store_replica(Batch::new(), vec![After::Output(output)]);
         }
     }
 
@@ -137,6 +141,7 @@ impl Agent {
         member.sponsors = sponsors;
         // Its chain begins here.
         member.is_sure = true;
+        member.note_start(&self.config.version, self.now);
         self.stage = Stage::Member(Box::new(member));
     }
 }

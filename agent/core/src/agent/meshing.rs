@@ -126,6 +126,8 @@ impl Agent {
             }
             MeshOutput::Diverged { peer, ours, theirs } => {
                 reached!("a live peer stayed unequal for a minute");
+                let alarm = Act::Alarm(Alarm::Diverged { peer });
+                m.replica.audit.note_some(None, alarm, now);
                 self.outbox
                     .push_back(Output::Tell(Event::ReplicasDiverged { peer, ours, theirs }));
             }
@@ -213,12 +215,11 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
+        m.replica.saw_own_beacon(&self.keys.node(), bytes, self.now);
         let Some(taken) = m.replica.take_register(bytes, Some(from), self.now) else {
             return;
         };
-        let Taken {
-            node, section, seq, ..
-        } = taken;
+        let (node, section, seq) = (taken.node, taken.section, taken.seq);
         m.has_odd_reports |= !m.admitted.contains(&node);
         if taken.is_clone_found {
             self.outbox
@@ -234,6 +235,26 @@ impl Agent {
                 }
             }
             return;
+        }
+        if let Some(WentBack {
+            report,
+            told,
+            tells,
+        }) = taken.went_back
+        {
+            m.replica.audit.note_went_back(node, told, tells, self.now);
+            self.outbox
+                .push_back(Output::Tell(Event::AuditWentBack { node, told, tells }));
+            // It may not know that its store lost something.
+            let messages = vec![sync::show(report)];
+            let show = MeshInput::SyncReply { to: node, messages };
+            m.mesh.handle(self.now, show);
+        }
+        if section == Section::Beacon
+            && m.is_audit_node
+            && let Some(said) = m.replica.beacon(&node)
+        {
+            m.held.told(&node, &said.audit, self.now.mono);
         }
         if section == Section::Beacon {
             // One that was pulled may be of any age.

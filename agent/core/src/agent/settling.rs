@@ -1,5 +1,7 @@
 //! The end of a turn: everything that follows from what came in.
 
+use lab_crdt_model::view::MemberState;
+
 use super::*;
 
 impl Agent {
@@ -18,6 +20,7 @@ impl Agent {
         self.speak();
         self.drain_mesh();
         self.converge();
+        self.ask_for_audits();
         self.flush();
     }
 
@@ -29,10 +32,32 @@ impl Agent {
         let Stage::Member(m) = &mut self.stage else {
             return;
         };
+        let is_grant_over = m.grant_at.is_some_and(|at| at <= now);
         if m.tidy_at <= now {
             m.tidy_at = now.plus_ms(TIDY_MS);
             m.replica.log.expire_waiting(now);
             m.tell_clock(&self.keys.node());
+            // The clock of the wall may have been set.
+            self.admit_devices();
+        } else if is_grant_over {
+            self.admit_devices();
+        }
+    }
+
+    /// Says whose devices may ask over the remote API, when that changed.
+    fn admit_devices(&mut self) {
+        let Stage::Member(m) = &mut self.stage else {
+            return;
+        };
+        let devices = m.device_gate(self.now);
+        if *m.devices != devices {
+            sometimes!(
+                m.devices.keys().any(|key| !devices.contains_key(key)),
+                "a device lost its place at the remote API"
+            );
+            m.devices = Arc::new(devices);
+            let devices = Arc::clone(&m.devices);
+            self.outbox.push_back(Output::AdmitDevices(devices));
         }
         self.take_piece();
     }
@@ -52,14 +77,20 @@ impl Agent {
         }
         let is_sure_now = m.hold_back(&me, self.started, now.mono);
         let is_idle = !m.replica.has_new_statements() && m.sponsoring.len() == 0;
-        if is_idle && !is_lease_over && !is_first && !is_mended && !is_sure_now {
+        let is_vouch_due = m.vouch_at().is_some_and(|at| at <= now.mono);
+        let is_due = is_lease_over || is_vouch_due || is_sure_now;
+        if is_idle && !is_due && !is_first && !is_mended {
             m.tell_digests(now);
             return false;
         }
         let mut folded = m.replica.fold();
         let may_ask = folded.has_new_statements || is_sure_now;
-        if may_ask && witness_asked(&mut m.replica, &self.keys, now) {
+        let has_witnessed = may_ask && witness_asked(&mut m.replica, &self.keys, now);
+        // Who lost records does not know what it had heard.
+        let has_vouched = m.loss.is_none() && m.vouching.settle(&mut m.replica, &self.keys, now);
+        if has_witnessed || has_vouched {
             let more = m.replica.fold();
+            folded.has_new_statements |= more.has_new_statements;
             folded.touched = folded
                 .touched
                 .zip(more.touched)
@@ -112,28 +143,32 @@ impl Agent {
                 .roster
                 .members
                 .get(&me);
+            let was_on_probation = m.was_joined && !m.joined_told;
             m.was_joined = member.is_some_and(|s| s.is_admitted_at(now.wall));
-            if m.was_joined && !m.joined_told {
-                sometimes!(!m.sponsors.is_empty(), "a newcomer became a member");
+            let is_on_probation = member.is_some_and(|s| s.state == MemberState::Probation);
+            // From here on the roster says whom to talk to.
+            if m.was_joined && !m.sponsors.is_empty() {
+                reached!("a newcomer finds itself in the roster");
+                m.sponsors.clear();
+                m.replica.batch.push(StoreOp::Delete {
+                    table: Table::Meta,
+                    key: META_SPONSORS.to_vec(),
+                });
+            }
+            if m.was_joined && !is_on_probation && !m.joined_told {
+                sometimes!(was_on_probation, "a probation ended well");
                 m.joined_told = true;
                 let name = member.map(|s| s.name.clone()).unwrap_or_default();
-                if !m.sponsors.is_empty() {
-                    m.sponsors.clear();
-                    m.replica.batch.push(StoreOp::Delete {
-                        table: Table::Meta,
-                        key: META_SPONSORS.to_vec(),
-                    });
-                }
                 // Told once the replica that says so is durable.
-                let batch = std::mem::take(&mut m.replica.batch);
-                self.store(
-                    batch,
+                self.store_replica(
+                    Batch::new(),
                     vec![After::Output(Output::Tell(Event::NodeJoined {
                         node: me,
                         name,
                     }))],
                 );
             }
+            self.admit_devices();
             self.outbox
                 .push_back(Output::Tell(Event::IntentChanged { digest }));
             let Stage::Member(m) = &mut self.stage else {
@@ -142,11 +177,14 @@ impl Agent {
             if is_other {
                 m.forget_addresses();
             }
+            m.note_changed_members(now);
+            m.look_for_audit_label(&me, now.mono);
             let forked = m.replica.log.forked();
             if forked.len() > m.fork_count {
                 reached!("a fork was told to people");
                 m.fork_count = forked.len();
                 for author in forked {
+                    m.replica.audit.note_fork(author, now);
                     self.outbox
                         .push_back(Output::Tell(Event::ForkFound { author }));
                 }
@@ -167,7 +205,7 @@ impl Agent {
             return;
         };
         if let Some(op) = m.reporter.reserve() {
-            self.store(vec![op], vec![After::Reserved]);
+            self.store_replica(vec![op], vec![After::Reserved]);
         }
         let Stage::Member(m) = &mut self.stage else {
             return;
@@ -207,6 +245,7 @@ impl Agent {
                 addresses: m.reporter.addresses.clone(),
                 link_count: m.mesh.link_count() as u16,
                 version: self.config.version.clone(),
+                audit: m.replica.audit.durable(),
             };
             sealed.extend(m.reporter.beacon(&mesh, &self.keys, beacon));
         }
@@ -236,12 +275,6 @@ impl Agent {
     }
 
     pub(super) fn flush(&mut self) {
-        let Stage::Member(m) = &mut self.stage else {
-            return;
-        };
-        let batch = std::mem::take(&mut m.replica.batch);
-        if !batch.is_empty() {
-            self.store(batch, Vec::new());
-        }
+        self.store_replica(Batch::new(), Vec::new());
     }
 }

@@ -3,6 +3,23 @@
 use super::*;
 
 impl Agent {
+    /// Makes durable what the replica has to write and what there is to record, with `more`.
+    pub(super) fn store_replica(&mut self, more: Batch, mut after: Vec<After>) {
+        let mut batch = Batch::new();
+        if let Stage::Member(m) = &mut self.stage {
+            batch = std::mem::take(&mut m.replica.batch);
+            let mesh = m.replica.log.mesh();
+            let audit = &mut m.replica.audit;
+            if let Some(head) = audit.seal(&mesh, &self.keys.signing, &mut batch, self.now) {
+                after.insert(0, After::Audited(head));
+            }
+        }
+        batch.extend(more);
+        if !batch.is_empty() || !after.is_empty() {
+            self.store(batch, after);
+        }
+    }
+
     pub(super) fn store(&mut self, batch: Batch, after: Vec<After>) {
         self.next_id += 1;
         let id = StoreId(self.next_id);
@@ -53,11 +70,20 @@ impl Agent {
                 let is_submit = |after: &After| matches!(after, After::Submit { .. });
                 // Nothing was taken in: whoever handed it in is told, and may try again.
                 if let Some(at) = pending.after.iter().position(is_submit)
-                    && let After::Submit { id, .. } = pending.after.swap_remove(at)
+                    && let After::Submit {
+                        id,
+                        caller,
+                        statements,
+                        ..
+                    } = pending.after.swap_remove(at)
                 {
                     self.stores.bytes -= batch_bytes(&pending.batch);
                     reached!("the store refused a change that was handed in");
                     let why = format!("the store of this node refused the write: {why}");
+                    if let Stage::Member(m) = &mut self.stage {
+                        m.replica.audit.handed_in(false);
+                    }
+                    self.note_refused(caller, statements.first(), "M011", &why);
                     self.refuse(id, "M011", why);
                     if mutant!("M60") {
                         return;
@@ -107,7 +133,17 @@ impl Agent {
     pub(super) fn after(&mut self, after: After) {
         match after {
             After::Output(output) => self.outbox.push_back(output),
-            After::Submit { id, statements } => self.submit_durable(id, &statements),
+            After::Submit {
+                id,
+                head,
+                statements,
+                ..
+            } => self.submit_durable(id, head, &statements),
+            After::Audited(head) => {
+                if let Stage::Member(m) = &mut self.stage {
+                    m.replica.audit.stored(head);
+                }
+            }
             After::Reserved => {
                 if let Stage::Member(m) = &mut self.stage {
                     m.reporter.reserved();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lab_crdt_model::report::Facts;
+use lab_crdt_model::{Hardware, Mac, hardware};
 
 /// Longest text fact, bytes; longer ones are cut.
 const TEXT_BYTES_MAX: usize = 256;
@@ -10,6 +11,51 @@ const TEXT_BYTES_MAX: usize = 256;
 /// Reads the facts. What cannot be read stays empty or zero.
 pub(crate) fn read() -> Facts {
     read_below(Path::new("/"))
+}
+
+/// Reads what this machine is made of: addresses of interfaces that have a device behind them and did not make theirs
+/// up, and the first serial number that somebody filled in. Serial numbers are for the superuser's eyes on most machines.
+pub(crate) fn hardware(root: &Path) -> Hardware {
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let folder = root.join("sys/class/net");
+    let interfaces = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let macs = interfaces.map(|entry| entry.path()).filter_map(|of| {
+        let is_own = matches!(text(&of.join("addr_assign_type")).trim(), "0" | "");
+        let is_device = of.join("device").exists();
+        let mac: Mac = text(&of.join("address")).trim().parse().ok()?;
+        (is_own && is_device && mac != Mac([0; 6])).then_some(mac)
+    });
+    let serials = [
+        "sys/class/dmi/id/product_serial",
+        "sys/class/dmi/id/board_serial",
+        "sys/class/dmi/id/chassis_serial",
+        "proc/device-tree/serial-number",
+    ];
+    let serial = serials
+        .into_iter()
+        .map(|path| text(&root.join(path)))
+        .map(|text| {
+            text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+                .to_owned()
+        })
+        .find(|serial| hardware::is_serial(serial) && !is_placeholder(serial));
+    Hardware::new(macs, serial)
+}
+
+/// Whether a serial number is what makers leave who do not fill it in.
+fn is_placeholder(serial: &str) -> bool {
+    let known = [
+        "0",
+        "none",
+        "n/a",
+        "default string",
+        "not specified",
+        "not applicable",
+        "system serial number",
+        "to be filled by o.e.m.",
+        "unknown",
+    ];
+    known.contains(&serial.to_ascii_lowercase().as_str())
 }
 
 fn read_below(root: &Path) -> Facts {
@@ -134,6 +180,42 @@ mod tests {
             memory_bytes: 16_318_412 * 1024,
         };
         assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn hardware_is_what_has_a_device_and_a_number_that_somebody_filled_in() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(hardware(root.path()), Hardware::default());
+        for (name, mac, kind, has_device) in [
+            ("eth0", "52:54:00:12:34:56\n", "0\n", true),
+            ("wlan0", "52:54:00:00:00:01\n", "3\n", true),
+            ("lo", "00:00:00:00:00:00\n", "0\n", true),
+            ("docker0", "02:42:00:00:00:01\n", "0\n", false),
+            ("ib0", "80:00:00:48:fe:80:00:00\n", "0\n", true),
+        ] {
+            let of = format!("sys/class/net/{name}");
+            write(&format!("{of}/address"), mac);
+            write(&format!("{of}/addr_assign_type"), kind);
+            if has_device {
+                write(&format!("{of}/device/vendor"), "0x1af4\n");
+            }
+        }
+        write(
+            "sys/class/dmi/id/product_serial",
+            "To Be Filled By O.E.M.\n",
+        );
+        write("sys/class/dmi/id/board_serial", "\u{1b}[2J\n");
+        write("proc/device-tree/serial-number", "100000003d1d1c36\0");
+
+        let machine = hardware(root.path());
+
+        assert_eq!(machine.macs, ["52:54:00:12:34:56".parse::<Mac>().unwrap()]);
+        assert_eq!(machine.serial.as_deref(), Some("100000003d1d1c36"));
     }
 
     #[test]

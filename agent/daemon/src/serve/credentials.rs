@@ -3,8 +3,10 @@
 //! The mode of the socket keeps others out before they connect; this is the second look, at who the kernel says is
 //! on the other end, so that a socket whose mode someone loosened stays closed.
 
+use lab_agent_api::{Asker, Role};
+use lab_crdt_model::Caller;
+use tonic::codegen::http::Extensions;
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Status};
 
 use crate::accounts::Accounts;
 
@@ -20,36 +22,33 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Checks the other end of a call's connection.
-    pub(crate) fn check(&self, request: &Request<()>) -> Result<(), Status> {
-        let peer = request
-            .extensions()
+    /// Says who is on the other end of a call's connection, and as what.
+    pub(crate) fn identify(&self, noted: &Extensions) -> Result<Asker, String> {
+        let peer = noted
             .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred);
-        let Some(peer) = peer else {
-            return Err(Status::permission_denied(
-                "the other end of the socket is not known",
-            ));
-        };
-        if self.admits(peer.uid(), peer.gid()) {
-            return Ok(());
-        }
-        let group = self
-            .gid
-            .map_or_else(String::new, |gid| format!(" or a member of group {gid}"));
-        let why = format!(
-            "user {} is neither root nor the agent's own user{group}",
-            peer.uid()
-        );
-        Err(Status::permission_denied(why))
+            .and_then(|info| info.peer_cred)
+            .ok_or("the other end of the socket is not known")?;
+        let role = self.role(peer.uid(), peer.gid()).ok_or_else(|| {
+            let group = self
+                .gid
+                .map_or_else(String::new, |gid| format!(" or a member of group {gid}"));
+            format!(
+                "user {} is neither root nor the agent's own user{group}",
+                peer.uid()
+            )
+        })?;
+        Ok(Asker {
+            caller: Caller::Local { uid: peer.uid() },
+            role,
+        })
     }
 
-    fn admits(&self, uid: u32, gid: u32) -> bool {
-        uid == 0
-            || uid == self.own_uid
-            || self
-                .gid
-                .is_some_and(|group| gid == group || self.accounts.is_member(uid, group))
+    fn role(&self, uid: u32, gid: u32) -> Option<Role> {
+        if uid == 0 || uid == self.own_uid {
+            return Some(Role::Owner);
+        }
+        let group = self.gid?;
+        (gid == group || self.accounts.is_member(uid, group)).then_some(Role::Group)
     }
 }
 
@@ -74,16 +73,17 @@ mod tests {
             accounts,
         };
 
-        for (uid, gid, is_in, is_in_without) in [
-            (0, 0, true, true),
-            (900, 900, true, true),
-            (1000, 1000, true, false),
-            (1001, 55, true, false),
-            (1001, 1001, false, false),
-            (1001, 900, false, false),
+        let (owner, group) = (Some(Role::Owner), Some(Role::Group));
+        for (uid, gid, role, role_without) in [
+            (0, 0, owner, owner),
+            (900, 900, owner, owner),
+            (1000, 1000, group, None),
+            (1001, 55, group, None),
+            (1001, 1001, None, None),
+            (1001, 900, None, None),
         ] {
-            assert_eq!(with_group.admits(uid, gid), is_in, "{uid}:{gid}");
-            assert_eq!(without.admits(uid, gid), is_in_without, "{uid}:{gid}");
+            assert_eq!(with_group.role(uid, gid), role, "{uid}:{gid}");
+            assert_eq!(without.role(uid, gid), role_without, "{uid}:{gid}");
         }
     }
 
@@ -94,9 +94,6 @@ mod tests {
             gid: None,
             accounts: Accounts::system(),
         };
-        assert_eq!(
-            admission.check(&Request::new(())).unwrap_err().code(),
-            tonic::Code::PermissionDenied
-        );
+        assert!(admission.identify(&Extensions::new()).is_err());
     }
 }

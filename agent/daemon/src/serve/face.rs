@@ -11,7 +11,7 @@ use lab_agent_api::{
 };
 use lab_agent_core::{Command, Reply};
 use lab_crdt_model::view::ReplicaView;
-use lab_crdt_model::{AuthorId, NodeId, StatementId};
+use lab_crdt_model::{AuthorId, Caller, NodeId, StatementId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
@@ -51,8 +51,8 @@ impl Changes {
     }
 }
 
-/// The daemon's side of the socket.
-#[derive(Debug)]
+/// The daemon's side of the socket and of the remote API.
+#[derive(Clone, Debug)]
 pub(crate) struct Face {
     /// To the owner task. At 64 waiting questions further ones are refused as unavailable.
     pub(crate) asks: mpsc::Sender<Ask>,
@@ -153,9 +153,20 @@ impl Handler for Face {
         }
     }
 
-    async fn submit(&self, statements: Vec<Bytes>) -> Result<Vec<StatementId>, Refusal> {
-        match self.ask(Command::Submit { statements }).await? {
+    async fn submit(
+        &self,
+        caller: Caller,
+        statements: Vec<Bytes>,
+    ) -> Result<Vec<StatementId>, Refusal> {
+        match self.ask(Command::Submit { caller, statements }).await? {
             Reply::Submitted { ids } => Ok(ids),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn audit(&self, node: Option<NodeId>) -> Result<Vec<Bytes>, Refusal> {
+        match self.ask(Command::Audit { node }).await? {
+            Reply::Audit(records) => Ok(records),
             other => Err(unexpected(&other)),
         }
     }
@@ -291,9 +302,13 @@ mod tests {
     #[tokio::test]
     async fn an_answer_goes_to_who_asked() {
         let (face, mut asked, _changed) = face(1);
+        let caller = Caller::Device(AuthorId([6; 32]));
         let owner = async {
             let ask = asked.recv().await.unwrap();
-            assert!(matches!(ask.command, Command::Submit { .. }));
+            let Command::Submit { caller: by, .. } = ask.command else {
+                panic!("{:?}", ask.command);
+            };
+            assert_eq!(by, caller);
             ask.reply
                 .send(Reply::Submitted {
                     ids: vec![StatementId([4; 32])],
@@ -301,7 +316,7 @@ mod tests {
                 .unwrap();
         };
 
-        let (answer, ()) = tokio::join!(face.submit(vec![Bytes::from_static(b"x")]), owner);
+        let (answer, ()) = tokio::join!(face.submit(caller, vec![Bytes::from_static(b"x")]), owner);
 
         assert_eq!(answer, Ok(vec![StatementId([4; 32])]));
     }

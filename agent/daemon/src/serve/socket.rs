@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
@@ -128,11 +127,11 @@ pub(crate) async fn serve<H: Handler>(
 ) -> Result<(), tonic::transport::Error> {
     let listener = socket.listener.take().expect("a socket is served once");
     let admission = socket.admission.clone();
-    let check = move |request| admission.check(&request).map(|()| request);
+    let identify = move |noted: &_| admission.identify(noted);
     let (accepted, connections) = mpsc::channel(1);
     let server = Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-        .add_service(InterceptedService::new(service(handler), check))
+        .add_service(service(handler, identify))
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop);
     tokio::select! {
         served = server => served,
@@ -239,7 +238,7 @@ mod tests {
         Client, ClientError, End, Info, Notices, Prepared, Refusal, Root, ViewMask,
     };
     use lab_crdt_model::view::ReplicaView;
-    use lab_crdt_model::{AuthorId, MeshId, NodeId, StatementId};
+    use lab_crdt_model::{AuthorId, Caller, MeshId, NodeId, StatementId};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -272,7 +271,14 @@ mod tests {
         async fn root(&self) -> Result<Root, Refusal> {
             std::future::pending().await
         }
-        async fn submit(&self, _: Vec<bytes::Bytes>) -> Result<Vec<StatementId>, Refusal> {
+        async fn submit(
+            &self,
+            _: Caller,
+            _: Vec<bytes::Bytes>,
+        ) -> Result<Vec<StatementId>, Refusal> {
+            std::future::pending().await
+        }
+        async fn audit(&self, _: Option<NodeId>) -> Result<Vec<bytes::Bytes>, Refusal> {
             std::future::pending().await
         }
         async fn watch(&self) -> Result<Notices, Refusal> {

@@ -224,6 +224,7 @@ fn a_token_that_got_about_does_not_fill_the_replica_with_joins() {
             seal_key: [3; 32],
             operator_key: None,
             token_signature,
+            hardware: None,
         };
         let bytes = w.draft(&log, &node, invite, Body::Join(join));
         stored += usize::from(log.ingest(&bytes, Mono(0)).is_ok());
@@ -247,6 +248,7 @@ fn tokens_of_those_who_may_never_make_any_admit_nobody_to_the_store() {
         seal_key: [3; 32],
         operator_key: None,
         token_signature,
+        hardware: None,
     };
     let bytes = w.draft(&log, &node, invite, Body::Join(join));
     assert_eq!(log.ingest(&bytes, Mono(0)), Err(Refusal::Stranger));
@@ -328,6 +330,43 @@ fn whoever_waits_for_a_confirmation_vouches_for_nobody() {
 }
 
 #[test]
+fn whoever_waits_for_a_confirmation_is_on_probation_and_has_spent_the_token() {
+    let mut w = World::new();
+    let mut log = w.replica();
+    let first = w.with_first_node(&mut log);
+    let (keys, mut invite) = w.invite(7, "pxe1");
+    (invite.confirm, invite.role, invite.lease_ms) = (true, Role::Laptop, 1_000);
+    let invite = w.admin_says(&mut log, Body::Invite(invite));
+    let (laptop, operator) = (key(60), author(&key(70)));
+    let join = w.join(&mut log, &laptop, &keys, invite, Some(operator));
+    let unseen = log.authority().roster.joins[&join].clone();
+    assert!(!unseen.is_witnessed() && unseen.is_confirm_due);
+    assert_eq!(
+        log.authority().roster.invites[&invite].word_at(Wall(0)),
+        "open"
+    );
+
+    w.witness(&mut log, &first, join);
+
+    let roster = &log.authority().roster;
+    let member = &roster.members[&author(&laptop).node()];
+    let waiting = &roster.joins[&join];
+    assert_eq!(member.state, MemberState::Probation);
+    assert!(member.is_admitted_at(Wall(3_000)) && !member.is_admitted_at(Wall(3_001)));
+    assert_eq!(
+        waiting.witnesses.keys().copied().collect::<Vec<_>>(),
+        [author(&first).node()]
+    );
+    assert!(waiting.is_witnessed() && waiting.is_confirm_due);
+    assert_eq!(roster.invites[&invite].word_at(Wall(0)), "used");
+    assert!(!log.authority().grants.contains_key(&join));
+
+    w.admin_says(&mut log, Body::Confirm(Confirm { join }));
+    let authority = log.authority();
+    assert!(authority.roster.joins.is_empty() && authority.grants.contains_key(&join));
+}
+
+#[test]
 fn a_confirmation_counts_as_long_as_the_grant_did() {
     let mut w = World::new();
     let mut log = w.replica();
@@ -355,7 +394,7 @@ fn a_confirmation_counts_as_long_as_the_grant_did() {
     copy(&log, &mut expired);
     w.clock = 6000;
     w.say(&mut expired, &op, under, Body::Confirm(Confirm { join }));
-    assert_eq!(state(&mut expired), MemberState::Seen);
+    assert_eq!(state(&mut expired), MemberState::Probation);
 
     w.clock = 3000;
     let confirm = w.say(&mut log, &op, under, Body::Confirm(Confirm { join }));

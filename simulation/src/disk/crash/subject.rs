@@ -62,11 +62,13 @@ impl Subject for AgentStore {
     }
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 6] = [
     Table::Statements,
     Table::Registers,
     Table::Meta,
     Table::Addresses,
+    Table::Late,
+    Table::Audit,
 ];
 
 const fn name(table: Table) -> &'static str {
@@ -76,6 +78,8 @@ const fn name(table: Table) -> &'static str {
         Table::Meta => "meta",
         Table::Addresses => "addresses",
         Table::Quarantine => "quarantine",
+        Table::Late => "late",
+        Table::Audit => "audit",
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lab_agent_core::{Command, CommandId, Prepared, Reply, ViewMask};
 use lab_crdt_model::token::Token;
-use lab_crdt_model::{AuthorId, Mono, StatementId, sometimes};
+use lab_crdt_model::{AuthorId, Caller, Mono, StatementId, sometimes};
 
 use crate::person::Person;
 use crate::plan::judge::Answer;
@@ -152,7 +152,13 @@ impl<'a> Cast<'a> {
             }
             Act::Garbage { bytes } => {
                 let statements = vec![Bytes::from(vec![0x5a; *bytes as usize])];
-                let command = world.send_command(node, Command::Submit { statements });
+                let command = world.send_command(
+                    node,
+                    Command::Submit {
+                        caller: Caller::Local { uid: 0 },
+                        statements,
+                    },
+                );
                 let wait = Wait::new(world, command, index, node, false);
                 self.actor(action.who).waits = Some(wait);
             }
@@ -231,7 +237,13 @@ impl<'a> Cast<'a> {
             actor.said.clone_from(&statements);
             statements
         };
-        let command = world.send_command(wait.node, Command::Submit { statements });
+        let command = world.send_command(
+            wait.node,
+            Command::Submit {
+                caller: Caller::Local { uid: 0 },
+                statements,
+            },
+        );
         Ok(Wait::new(world, command, wait.action, wait.node, false))
     }
 

@@ -270,6 +270,7 @@ impl Cast<'_> {
             witness,
             confirm: *is_confirmed,
             mesh_mac: keys.mesh_mac(&world.mesh()),
+            binding: None,
         }))
     }
 }

@@ -23,12 +23,16 @@ pub struct Membership {
     pub join: StatementId,
     /// The stamp of that statement.
     pub joined_at: Hlc,
+    /// Since when it is a member, by those who saw it join.
+    pub since: Option<Wall>,
     /// When its lease ends.
     pub not_after: Option<Wall>,
     /// A laptop's operator key.
     pub operator_key: Option<AuthorId>,
     /// Its token; `None` for those whom an admin let in by key.
     pub invite: Option<StatementId>,
+    /// As many as its token asks for have seen it.
+    is_seen: bool,
     /// It was a full member until it was revoked.
     was_member: bool,
 }
@@ -36,14 +40,16 @@ pub struct Membership {
 impl Membership {
     /// Whether it may hold links at a time.
     pub fn is_live_at(&self, now: Wall) -> bool {
-        matches!(self.state, MemberState::Member | MemberState::Suspended)
+        use MemberState::{Member, Probation, Suspended};
+        matches!(self.state, Member | Suspended | Probation)
             && self.not_after.is_none_or(|end| now <= end)
     }
 
     /// Where it stands at a time.
     pub fn state_at(&self, now: Wall) -> MemberState {
         let is_over = self.not_after.is_some_and(|end| now > end);
-        if self.state == MemberState::Member && is_over {
+        let can_end = matches!(self.state, MemberState::Member | MemberState::Probation);
+        if can_end && is_over {
             MemberState::Expired
         } else {
             self.state
@@ -51,6 +57,21 @@ impl Membership {
     }
 }
 
+/// Whether a newcomer is the machine that a token asks for, as far as it says.
+fn is_the_machine(invite: &Invite, join: &Join) -> bool {
+    let Some(asked) = &invite.binding else {
+        return true;
+    };
+    let Some(has) = &join.hardware else {
+        return false;
+    };
+    let lower = |text: &Option<String>| text.as_ref().map(|t| t.to_lowercase());
+    (asked.mac.is_none() || has.macs.iter().any(|mac| Some(*mac) == asked.mac))
+        && (asked.serial.is_none() || lower(&asked.serial) == lower(&has.serial))
+}
+
+/// Who saw a join, and when first.
+type Words = BTreeMap<StatementId, BTreeMap<NodeId, Wall>>;
 type Joins<'a> = BTreeMap<StatementId, (&'a Said, &'a Join, &'a Invite)>;
 
 impl Verdict {
@@ -86,7 +107,7 @@ impl Verdict {
         }
         for (node, m) in &self.members {
             if let Some(token) = m.invite.and_then(|i| self.tokens.get_mut(&i))
-                && m.state != MemberState::Seen
+                && m.is_seen
             {
                 token.used_by.push(*node);
             }
@@ -134,9 +155,11 @@ impl Verdict {
                     labels: admit.labels.clone(),
                     join: s.id,
                     joined_at: s.hlc,
+                    since: Some(s.hlc.wall()),
                     not_after: None,
                     operator_key: None,
                     invite: None,
+                    is_seen: true,
                     was_member: false,
                 });
             }
@@ -151,7 +174,9 @@ impl Verdict {
                         .get(&join.invite)
                         .is_some_and(|t| t.is_effective) =>
                 {
-                    if let Some(Body::Invite(invite)) = set.get(&join.invite).map(|i| &i.body) {
+                    if let Some(Body::Invite(invite)) = set.get(&join.invite).map(|i| &i.body)
+                        && is_the_machine(invite, join)
+                    {
                         joins.insert(s.id, (s, join, invite));
                     }
                 }
@@ -159,19 +184,21 @@ impl Verdict {
                 _ => {}
             }
         }
-        let seen_at = self.witnessed(root, set, &joins, &confirmed, out.keys().copied());
+        let (seen_at, words) = self.witnessed(root, set, &joins, &confirmed, out.keys().copied());
         for (id, (s, join, invite)) in &joins {
             let uses = seen_at
                 .keys()
                 .filter(|other| joins[*other].1.invite == join.invite)
                 .count();
             let is_confirmed = confirmed.contains(id);
-            let state = if !seen_at.contains_key(id) {
+            let state = if !words.contains_key(id) {
                 MemberState::Seen
+            } else if !seen_at.contains_key(id) {
+                MemberState::Probation
             } else if uses > usize::from(invite.uses_max) && !is_confirmed {
                 MemberState::Suspended
             } else if invite.confirm && !is_confirmed {
-                MemberState::Seen
+                MemberState::Probation
             } else {
                 MemberState::Member
             };
@@ -187,9 +214,11 @@ impl Verdict {
                 labels: invite.labels.clone(),
                 join: *id,
                 joined_at: s.hlc,
+                since: seen_at.get(id).copied(),
                 not_after: lease.map(|at| Wall(at.0.saturating_add(invite.lease_ms))),
                 operator_key: join.operator_key.filter(|_| invite.role == Role::Laptop),
                 invite: Some(join.invite),
+                is_seen: seen_at.contains_key(id),
                 was_member: false,
             });
         }
@@ -203,7 +232,8 @@ impl Verdict {
         out
     }
 
-    /// Joins that a registrar saw, with the earliest time; registrars are members, or joins that were seen.
+    /// Joins that as many registrars saw as have to, with the time of the last of these; and every join that any saw.
+    /// Registrars are members, or joins that were seen.
     fn witnessed(
         &self,
         root: &Root,
@@ -211,12 +241,12 @@ impl Verdict {
         joins: &Joins<'_>,
         confirmed: &BTreeSet<StatementId>,
         admitted: impl Iterator<Item = NodeId>,
-    ) -> BTreeMap<StatementId, Wall> {
+    ) -> (BTreeMap<StatementId, Wall>, Words) {
         let mut registrars: BTreeSet<NodeId> = admitted.collect();
-        let mut words: BTreeMap<StatementId, BTreeMap<NodeId, Wall>> = BTreeMap::new();
+        let mut words = Words::new();
         let mut seen_at: BTreeMap<StatementId, Wall> = BTreeMap::new();
         loop {
-            let before = (registrars.len(), seen_at.clone());
+            let before = (registrars.len(), words.clone());
             for s in set.values().filter(|s| self.is_allowed(&s.author, &s.id)) {
                 let Body::Witness(w) = &s.body else { continue };
                 let Some((join, _, invite)) = joins.get(&w.join) else {
@@ -229,10 +259,10 @@ impl Verdict {
                 {
                     continue;
                 }
-                let words = words.entry(w.join).or_default();
-                let first = words.entry(by).or_insert(w.seen_at);
+                let of_join = words.entry(w.join).or_default();
+                let first = of_join.entry(by).or_insert(w.seen_at);
                 *first = w.seen_at.min(*first);
-                let mut times: Vec<Wall> = words.values().copied().collect();
+                let mut times: Vec<Wall> = of_join.values().copied().collect();
                 times.sort();
                 // More than half of those whom the root record names.
                 let is_quorum = invite.witness == WitnessRule::Quorum;
@@ -245,8 +275,8 @@ impl Verdict {
                     registrars.insert(join.author.node());
                 }
             }
-            if before == (registrars.len(), seen_at.clone()) {
-                return seen_at;
+            if before == (registrars.len(), words.clone()) {
+                return (seen_at, words);
             }
         }
     }
@@ -261,8 +291,12 @@ impl Verdict {
                 let token = m.invite.and_then(|i| self.tokens.get(&i));
                 let is_by_operator = token.is_some_and(|t| !root.admins.contains(&t.author));
                 let is_full = m.state == MemberState::Member;
-                let is_unseen = m.state == MemberState::Seen;
-                (is_unseen, is_by_operator, !is_full, m.join, *node)
+                let last = [MemberState::Probation, MemberState::Seen];
+                let rank = last
+                    .iter()
+                    .position(|s| *s == m.state)
+                    .map_or(0, |at| at + 1);
+                (rank, is_by_operator, !is_full, m.join, *node)
             })
             .collect();
         order.sort();

@@ -10,8 +10,10 @@ use super::Set;
 use super::record::{self, Records};
 use crate::reference::envelope::{self, Said, is_signature};
 
-const JOIN: u8 = 7;
+/// With or without what the newcomer is made of.
+const JOINS: [u8; 2] = [7, 16];
 const WITNESS: u8 = 8;
+const VOUCH: u8 = 13;
 
 /// What a statement stands on as far as edits go.
 pub(super) fn before(s: &Said) -> impl Iterator<Item = StatementId> + '_ {
@@ -135,8 +137,9 @@ pub(super) fn admissible(mesh: MeshId, founding: &RootRecord, read: Set) -> (Set
             if !follows || !is_whole {
                 continue;
             }
-            let is_for_nodes = s.kind == WITNESS || s.kind > envelope::KIND_KNOWN_MAX;
-            let may_speak = s.kind == JOIN
+            let is_for_nodes =
+                [WITNESS, VOUCH].contains(&s.kind) || s.kind > envelope::KIND_KNOWN_MAX;
+            let may_speak = JOINS.contains(&s.kind)
                 || standing.operators.contains(&s.author)
                 || standing.nodes.contains(&s.author) && is_for_nodes;
             if may_speak

@@ -2,14 +2,14 @@
 
 use lab_crdt_log::{
     Admin, Admit, Annul, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke,
-    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Witness, WitnessRule,
+    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Vouch, Witness, WitnessRule,
 };
 use lab_crdt_model::view::Role;
-use lab_crdt_model::{Field, Op, StatementId, Value, Wall};
+use lab_crdt_model::{Binding, Field, Hardware, Op, StatementId, Value, Wall};
 
 use super::{
-    History, LAPTOP_KEYS, LAPTOPS, NEW_ADMINS, NODES, OPERATORS, ROOTS, STRANGER, TOKENS,
-    ascending, author, key, token,
+    History, INVITES, JOINS, LAPTOP_KEYS, LAPTOPS, NEW_ADMINS, NODES, OPERATORS, ROOTS, STRANGER,
+    TOKENS, ascending, author, hardware, key, token,
 };
 use crate::reference::envelope;
 
@@ -105,6 +105,27 @@ impl History {
         )
     }
 
+    /// A node says what it heard of the holder of a grant: true or not, and perhaps of what it does not refer to.
+    pub(super) fn vouch(&mut self) {
+        let who = self.speaker(&NODES);
+        let grant = self.some(&[2, 7]);
+        let names = self.said.iter().find(|s| s.id == grant);
+        let subject = names.and_then(|s| s.names).unwrap_or(STRANGER);
+        let named = self.head_of(subject);
+        let mut heads: Vec<StatementId> = named.into_iter().collect();
+        if self.rng.percent(20) {
+            heads.extend(self.head_of(subject));
+        }
+        heads.sort_unstable();
+        heads.dedup();
+        let at = Wall(self.clock);
+        let body = Body::Vouch(Vouch { grant, heads, at });
+        let place = self.place(who, false);
+        let under = self.some(&[7, 10]);
+        let refs = named.filter(|_| self.rng.percent(90));
+        self.put_with(who, place, under, body, refs);
+    }
+
     pub(super) fn admit(&mut self, node: u8) -> Admit {
         Admit {
             node: author(node).node(),
@@ -140,6 +161,36 @@ impl History {
             witness,
             confirm: self.rng.percent(15),
             mesh_mac: token.mesh_mac(&self.mesh()),
+            binding: self.binding().filter(|_| uses_max == 1),
+        }
+    }
+
+    /// The machine that a token is for, if it is for one.
+    fn binding(&mut self) -> Option<Binding> {
+        if !self.rng.percent(35) {
+            return None;
+        }
+        let meant = hardware(self.rng.of(&[&NODES[..], &LAPTOPS].concat()));
+        let mac = self.rng.maybe(&meant.macs);
+        let is_both = self.rng.percent(30);
+        let mac = mac.filter(|_| is_both || meant.serial.is_none() || self.rng.percent(60));
+        let serial = meant.serial.filter(|_| is_both || mac.is_none());
+        Some(Binding { mac, serial })
+    }
+
+    /// What somebody says they are made of: mostly the truth, if at all.
+    fn claim(&mut self, who: u8, terms: Option<&Invite>) -> Option<Hardware> {
+        let is_asked = terms.is_some_and(|t| t.binding.is_some());
+        if !self.rng.percent(if is_asked { 95 } else { 10 }) {
+            return None;
+        }
+        let by_fit = (0..=u8::MAX)
+            .map(hardware)
+            .find(|h| terms.is_some_and(|t| t.binding.as_ref().is_some_and(|b| b.fits(h))));
+        match self.rng.below(10) {
+            0..4 => by_fit.or_else(|| Some(hardware(who))),
+            4 => Some(Hardware::default()),
+            _ => Some(hardware(who)),
         }
     }
 
@@ -159,9 +210,10 @@ impl History {
             None
         };
         // Whoever joins holds the token; a thief holds another one.
-        let held = self
-            .terms(invite)
-            .and_then(|terms| (0..TOKENS).find(|t| token(*t).public() == terms.token_key));
+        let terms = self.terms(invite);
+        let hardware = self.claim(who, terms.as_ref());
+        let held =
+            terms.and_then(|terms| (0..TOKENS).find(|t| token(*t).public() == terms.token_key));
         let keys = token(held.filter(|_| self.rng.percent(95)).unwrap_or(0));
         let node = author(who).node();
         Join {
@@ -169,6 +221,7 @@ impl History {
             seal_key: [5; 32],
             operator_key,
             token_signature: keys.sign_join(&self.mesh(), &node, &[5; 32], operator_key.as_ref()),
+            hardware,
         }
     }
 
@@ -300,7 +353,7 @@ impl History {
                 (self.rng.of(&admins), Body::Grant(grant))
             }
             30..34 => {
-                let grant = self.some(&[2, 7]);
+                let grant = self.some(&[2, 7, 16]);
                 let names = self.said.iter().find(|s| s.id == grant);
                 let subject = names.and_then(|s| s.names).unwrap_or(STRANGER);
                 let head = self.head_of(subject);
@@ -334,7 +387,7 @@ impl History {
                 (self.speaker(&writers), Body::Invite(invite))
             }
             58..74 => {
-                let invite = self.some(&[5]);
+                let invite = self.some(&INVITES);
                 let who = match self.terms(invite) {
                     Some(terms) if terms.role == Role::Laptop && self.rng.percent(80) => {
                         self.rng.of(&LAPTOPS)
@@ -346,14 +399,14 @@ impl History {
             }
             74..89 => {
                 let witness = Witness {
-                    join: self.some(&[7]),
+                    join: self.some(&JOINS),
                     seen_at: Wall(self.clock),
                 };
                 let nodes = [&NODES[..], &[NODES[0]; 6], &LAPTOPS].concat();
                 (self.speaker(&nodes), Body::Witness(witness))
             }
             89..91 => {
-                let join = self.some(&[7]);
+                let join = self.some(&JOINS);
                 (self.speaker(&writers), Body::Confirm(Confirm { join }))
             }
             91..95 => {
@@ -362,12 +415,12 @@ impl History {
                 (self.rng.of(&admins), Body::Admit(admit))
             }
             95..98 => {
-                let invite = self.some(&[5]);
+                let invite = self.some(&INVITES);
                 let body = Body::RevokeInvite(RevokeInvite { invite });
                 (self.speaker(&writers), body)
             }
             _ => {
-                let kind = Kind(13 + self.rng.below(3) as u8);
+                let kind = Kind(100 + self.rng.below(3) as u8);
                 (self.someone(), Body::Unknown(kind, vec![1, 2, 3]))
             }
         };

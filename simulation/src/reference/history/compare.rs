@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lab_crdt_log::Log;
 use lab_crdt_model::view::MemberState;
-use lab_crdt_model::{Mono, StatementId};
+use lab_crdt_model::{Mono, Standing, StatementId, Wall};
 
-use super::History;
+use super::{History, JOINS};
 use crate::reference::authority::{Right, Verdict};
 
 /// How often something happened, over all histories compared.
@@ -39,6 +39,7 @@ impl History {
             for at in order {
                 let _refused = log.ingest(&self.bytes[at], Mono(0));
             }
+            self.mark_late(&mut log);
             if self.rng.percent(50) {
                 log.take_edits();
             }
@@ -48,12 +49,20 @@ impl History {
         }
     }
 
+    /// Tells a replica what of what it holds came late.
+    fn mark_late(&self, log: &mut Log) {
+        let marked: BTreeSet<StatementId> = log.late().copied().collect();
+        let new = self.late.difference(&marked).copied();
+        let new: Vec<StatementId> = new.filter(|id| log.contains(id)).collect();
+        log.restore_late(new);
+    }
+
     /// Compares what a replica makes of this history with what the reference does.
     ///
     /// # Errors
     /// The first difference.
     pub fn compare(&mut self) -> Result<Tally, String> {
-        let reference = Verdict::of(self.mesh(), &self.record, &self.bytes);
+        let reference = Verdict::of_late(self.mesh(), &self.record, &self.bytes, &self.late);
         let mut log = self.replica();
         self.agree(&reference, &mut log)?;
         Ok(self.tally(&reference))
@@ -77,9 +86,10 @@ impl History {
             if log.len() == before {
                 continue;
             }
+            self.mark_late(&mut log);
             heard.clear();
             heard.extend(log.newest().filter_map(|id| log.envelope(&id)));
-            let reference = Verdict::of(self.mesh(), &self.record, &heard);
+            let reference = Verdict::of_late(self.mesh(), &self.record, &heard, &self.late);
             self.agree(&reference, &mut log)?;
         }
         Ok(())
@@ -121,6 +131,19 @@ impl History {
             })
             .collect();
         same("grants", &ours, &grants)?;
+        let ends = reference.rights.values().filter_map(|r| r.not_after);
+        let about = |end: Wall| [end.0.saturating_sub(1), end.0, end.0.saturating_add(1)].map(Wall);
+        let times: BTreeSet<Wall> = ends.flat_map(about).chain([Wall(0)]).collect();
+        let ours: BTreeMap<Wall, _> = times.iter().map(|t| (*t, reference.devices(*t))).collect();
+        for (now, mine) in &ours {
+            let (devices, next) = authority.devices(*now);
+            let devices = devices.into_iter().map(|(k, s)| (k, s == Standing::Admin));
+            same("devices", mine, &devices.collect())?;
+            // Until the time that was named, nothing changes.
+            for (_, later) in ours.range(*now..next.unwrap_or(Wall(u64::MAX))) {
+                same("devices later", mine, later)?;
+            }
+        }
         let members: BTreeMap<_, _> = authority
             .roster
             .members
@@ -162,7 +185,9 @@ impl History {
                 (*id, (t.author, state, t.used_by.clone()))
             })
             .collect();
-        same("tokens", &ours, &tokens)
+        same("tokens", &ours, &tokens)?;
+        let waiting = authority.quarantined().flat_map(|(_, ids)| ids).copied();
+        same("waiting", &reference.waiting, &waiting.collect())
     }
 
     fn tally(&self, reference: &Verdict) -> Tally {
@@ -180,11 +205,14 @@ impl History {
             "grants ended",
             reference.rights.values().filter(is_ended).count(),
         );
-        let joins: BTreeSet<StatementId> = self.of_kind(&[7]).into_iter().collect();
+        out.add("edits that came late", self.late.len());
+        out.add("edits that wait", reference.waiting.len());
+        let joins: BTreeSet<StatementId> = self.of_kind(&JOINS).into_iter().collect();
         let laptops = reference.rights.keys().filter(|id| joins.contains(id));
         out.add("laptops that may write", laptops.count());
         for (name, state) in [
             ("members seen", MemberState::Seen),
+            ("members on probation", MemberState::Probation),
             ("members", MemberState::Member),
             ("members suspended", MemberState::Suspended),
             ("members revoked", MemberState::Revoked),
@@ -196,6 +224,11 @@ impl History {
             "tokens that count",
             reference.tokens.values().filter(|t| t.is_effective).count(),
         );
+        let of_bound = reference.members.values().filter(|m| {
+            let is_bound = |id: &StatementId| self.said.iter().any(|s| s.id == *id && s.kind == 15);
+            m.invite.as_ref().is_some_and(is_bound)
+        });
+        out.add("machines of bound tokens", of_bound.count());
         out.add(
             "authors with several ends",
             reference.ends.values().filter(|n| **n > 1).count(),
@@ -240,9 +273,11 @@ mod tests {
         at_least("grants ended", 5);
         at_least("laptops that may write", 2);
         at_least("members", 100);
+        at_least("members on probation", 1);
         at_least("members suspended", 1);
         at_least("members revoked", 5);
         at_least("tokens that count", 50);
+        at_least("machines of bound tokens", 5);
         at_least("authors with several ends", 20);
     }
 
@@ -266,6 +301,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn both_judges_agree_on_what_came_late_at_every_step() {
+        let mut tally = Tally::default();
+        for seed in 20_000..20_400 {
+            let mut history = History::with_late(seed);
+            match history.compare() {
+                Ok(more) => tally.merge(&more),
+                Err(why) => panic!("seed {seed}: {why}"),
+            }
+            if seed % 5 == 0
+                && let Err(why) = history.compare_stepwise()
+            {
+                panic!("seed {seed}, step by step: {why}");
+            }
+        }
+        assert!(tally.0["edits that wait"] > 50, "{tally:?}");
     }
 
     // Four tests, so that they run side by side.

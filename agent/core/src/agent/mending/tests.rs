@@ -37,7 +37,7 @@ fn revoke(n: u8) -> Body {
 /// A mesh in which one admin has said all this.
 fn mesh(said: Vec<Body>) -> (SignedRoot, Vec<Bytes>) {
     let key = SigningKey::from_bytes(&[200; 32]);
-    let ana = lab_crdt_model::AuthorId(key.verifying_key().to_bytes());
+    let ana = AuthorId(key.verifying_key().to_bytes());
     let record = RootRecord {
         name: "home".into(),
         nonce: [1; 16],
