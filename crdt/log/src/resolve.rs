@@ -59,6 +59,8 @@ pub struct Authority {
     cuts: BTreeMap<AuthorId, BTreeSet<StatementId>>,
     /// Cuts that are not here yet; when one arrives, authority changes.
     pub(crate) awaited: BTreeSet<StatementId>,
+    /// The same with the keys that they cut, while authority is being resolved.
+    awaiting: Vec<(AuthorId, StatementId)>,
     /// Of authors whose grant has ended: what came here only afterwards, and of which nobody knows that it was said
     /// in time. It waits for an admin to say up to where it counts.
     pub(crate) quarantined: BTreeMap<AuthorId, BTreeSet<StatementId>>,
@@ -472,6 +474,12 @@ pub(crate) fn resolve(log: &State) -> Authority {
         .filter_map(|m| m.not_after)
         .collect();
     out.roster.lease_ends.sort_unstable();
+    // Of a key of which nothing counts nobody tells anything, and nothing more can be cut.
+    for (key, head) in std::mem::take(&mut out.awaiting) {
+        if out.cuts.get(&key).is_none_or(|allowed| !allowed.is_empty()) {
+            out.awaited.insert(head);
+        }
+    }
     out.vouches = vouches(log, &out);
     out.quarantined = quarantined(log, &out);
     out
@@ -585,7 +593,7 @@ fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId
             Some(ancestors) => ancestors,
             None => {
                 reached!("a revocation arrived before the statement at which it cuts");
-                out.awaited.insert(head);
+                out.awaiting.push((key, head));
                 return;
             }
         },
@@ -610,7 +618,8 @@ fn end_grant(log: &State, out: &mut Authority, grant: &StatementId, head: Option
         Some(head) => match log.ancestors(&state.subject, &head) {
             Some(ancestors) => ancestors,
             None => {
-                out.awaited.insert(head);
+                let subject = state.subject;
+                out.awaiting.push((subject, head));
                 return;
             }
         },

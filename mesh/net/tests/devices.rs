@@ -199,8 +199,11 @@ async fn connections_are_bounded_per_key_and_in_all_and_the_mesh_does_not_notice
         loop {
             match late.connect().await {
                 Ok(stream) => return stream,
-                Err(error) => assert_eq!(error, ApiError::Busy),
+                Err(ApiError::Busy) => {}
+                // Whoever knocks that often is refused for a while.
+                Err(error) => assert!(error.to_string().contains("refused"), "{error}"),
             }
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     });
     assert_eq!(NodeId(stream.await.unwrap().key().0), one);

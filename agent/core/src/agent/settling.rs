@@ -42,6 +42,7 @@ impl Agent {
         } else if is_grant_over {
             self.admit_devices();
         }
+        self.take_piece();
     }
 
     /// Says whose devices may ask over the remote API, when that changed.
@@ -59,7 +60,6 @@ impl Agent {
             let devices = Arc::clone(&m.devices);
             self.outbox.push_back(Output::AdmitDevices(devices));
         }
-        self.take_piece();
     }
 
     /// Brings everything that follows from the replica up to date. Returns whether anything changed.
