@@ -248,24 +248,16 @@ fn a_token_ends_by_the_clocks_of_those_who_have_to_see_it_and_by_no_other() {
             "{rule:?}: {why}"
         );
 
-        // A witness whose clock is ahead refuses, and another one may let it in.
+        // A witness whose clock is ahead refuses at most until it has heard enough others.
         let mut w = mesh(95);
         let rule = rules(&w)[n];
         let token = soon(&mut w, rule);
         off_by(&mut w, 2, 2 * hour);
         let early = w.join(via(&token, &w, 2), None);
-        w.run_for(20_000);
-        let why = w.refused_join(early).unwrap_or_default().to_owned();
-        assert!(
-            !w.is_member(early) && why.contains("expired"),
-            "{rule:?}: {why}"
-        );
-        let again = w.join(via(&token, &w, 0), None);
-        let is_in = w.run_until(30_000, |w| w.is_member(again));
-        let all: Vec<_> = (0..5).map(|at| standing(&mut w, at, again)).collect();
-        assert!(is_in, "{rule:?}: {all:?} {:?}", w.refused_join(again));
+        let is_in = w.run_until(50_000, |w| w.is_member(early));
+        assert!(is_in, "{rule:?}: {:?}", w.refused_join(early));
 
-        // A witness whose clock is behind lets in late whoever it alone decides about.
+        // A witness whose clock is behind lets nobody in late once it has.
         let mut w = mesh(96);
         let rule = rules(&w)[n];
         let token = soon(&mut w, rule);
@@ -274,11 +266,11 @@ fn a_token_ends_by_the_clocks_of_those_who_have_to_see_it_and_by_no_other() {
         w.run_for(120_000);
         let late = w.join(via(&token, &w, slow), None);
         w.run_for(60_000);
-        let expected = match rule {
-            WitnessRule::Any | WitnessRule::One(_) => MemberState::Member,
-            WitnessRule::Quorum => MemberState::Probation,
-        };
-        assert_eq!(standing(&mut w, 0, late), Some(expected), "{rule:?}");
+        let why = w.refused_join(late).unwrap_or_default().to_owned();
+        assert!(
+            !w.is_member(late) && why.contains("expired"),
+            "{rule:?}: {why}"
+        );
     }
 }
 

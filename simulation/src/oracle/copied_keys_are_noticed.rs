@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lab_agent_core::ViewMask;
 use lab_crdt_model::NodeId;
 
-use crate::oracle::evidence::Rota;
+use crate::oracle::evidence::{Rota, Trust};
 use crate::oracle::{Note, Oracle, Seen, Verdict, What};
 
 /// Lives remembered of one node, the newest last.
@@ -16,6 +16,8 @@ pub(super) struct Copies {
     /// Of which lives the newest report of a node was, as an observer held it since its start.
     lives: BTreeMap<(usize, NodeId), Vec<u64>>,
     rota: Rota,
+    /// Of a machine whose disk was rolled back, old reports come again that it does not know to have written.
+    trust: Trust,
 }
 
 /// Whose report it is, of which life, and its number.
@@ -31,6 +33,7 @@ impl Oracle for Copies {
     }
 
     fn note(&mut self, _seen: &mut dyn Seen, note: &Note) -> Verdict {
+        self.trust.note(note);
         if matches!(note.what, What::Started | What::Killed) {
             self.lives.retain(|(observer, _), _| *observer != note.node);
         }
@@ -58,7 +61,9 @@ impl Oracle for Copies {
                 if lives.len() > LIVES_MAX {
                     lives.remove(0);
                 }
-                if !is_back {
+                let place = (0..seen.count()).find(|n| seen.id(*n) == node);
+                let is_sound = place.is_none_or(|n| self.trust.is_honest(n));
+                if !is_back || !is_sound {
                     continue;
                 }
                 let mask = ViewMask {

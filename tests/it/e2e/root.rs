@@ -218,19 +218,21 @@ fn a_quorum_of_registrars_lets_in_one_and_only_where_most_of_them_are() {
     let late = lab.agent("n4", Seat::loopback());
     let alone = lab.join_within(&late, &token, "4s");
     assert!(alone.said().contains("probation"), "{}", alone.said());
-    let state = |at: usize| {
-        let view = lab.view(at);
+    let state = |lab: &TestLab| {
+        let view = lab.view(0);
         let n4 = view.members.into_iter().find(|m| m.name == "n4");
         n4.map(|m| m.state)
     };
-    assert_eq!(state(0), Some(MemberState::Probation), "one of three");
+    assert_eq!(state(&lab), Some(MemberState::Probation), "one of three");
     lab.start(1);
-    lab.join_with(&late, &token).ok();
+    lab.agents.push(late);
+    lab.start(3);
+    lab.until("two of three let it in", SOON, || {
+        state(&lab) == Some(MemberState::Member)
+    });
     let thief = lab.agent("n5", Seat::loopback());
     let refused = lab.join_within(&thief, &token, "10s");
     assert_ne!(refused.code, 0, "{}", refused.out);
-    lab.agents.push(late);
-    lab.start(3);
     lab.start(2);
     lab.until_whole();
     let names = lab.cli(2, &["node", "list", "-o", "name"]).ok();
