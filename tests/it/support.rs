@@ -295,6 +295,11 @@ impl TestLab {
 
     /// The same, with flags of the command.
     pub(crate) fn join_with_flags(&self, agent: &Agent, token: &str, flags: &[&str]) -> Ran {
+        run(self.join_command(agent, token, flags))
+    }
+
+    /// The command that lets `agent` join, not yet started.
+    pub(crate) fn join_command(&self, agent: &Agent, token: &str, flags: &[&str]) -> Command {
         let mut join = self.command(
             agent.seat.netns.as_deref(),
             &["join", token, "-y", "--no-passphrase"],
@@ -307,7 +312,7 @@ impl TestLab {
             join.arg("--no-lan");
         }
         agent.seat.set_clock(&mut join);
-        run(join)
+        join
     }
 
     /// Starts an agent and waits until it answers.

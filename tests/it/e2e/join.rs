@@ -1,5 +1,7 @@
 //! How machines come in, and how they do not.
 
+use std::fs::File;
+
 use crate::support::{Agent, SOON, Seat, TestLab, wall};
 
 #[test]
@@ -381,14 +383,18 @@ fn a_join_that_waits_for_a_person_ends_when_they_confirm() {
     let lab = TestLab::of(1);
     let token = lab.token(0, &["create", "n2", "--confirm"]);
     let joiner = lab.agent("n2", Seat::loopback());
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| lab.join_with(&joiner, &token));
-        lab.until("it waits", SOON, || lab.view(0).joins.len() == 1);
-        lab.cli(0, &["node", "confirm", "n2", "-y"]).ok();
-        let ran = waiting.join().expect("it ran").ends_with(0);
-        assert!(!ran.err.contains("on probation"), "{}", ran.err);
-        assert!(ran.err.contains("waiting for confirmation"), "{}", ran.err);
+    let said = lab.path("join.said");
+    let mut join = lab.join_command(&joiner, &token, &["--timeout", "60s"]);
+    join.stderr(File::create(&said).expect("create a file"));
+    let mut join = join.spawn().expect("start a program");
+    let said = || std::fs::read_to_string(&said).expect("read a file");
+    lab.until("it waits", SOON, || {
+        said().contains("waiting for confirmation")
     });
+    lab.cli(0, &["node", "confirm", "n2", "-y"]).ok();
+    let status = join.wait().expect("it ran");
+    assert!(status.success(), "{status}: {}", said());
+    assert!(!said().contains("on probation"), "{}", said());
 
     let late = lab.agent("late", Seat::loopback());
     refused(&lab, &late, &token, "used already, by n2");
