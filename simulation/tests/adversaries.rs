@@ -80,6 +80,7 @@ fn view(world: &mut World, node: usize) -> ReplicaView {
         fields: true,
         reports: true,
         history_count: u32::MAX,
+        chains: false,
     };
     world.agent_view(node, mask).expect("it runs")
 }

@@ -171,6 +171,7 @@ impl Client {
             fields: mask.fields,
             reports: mask.reports,
             history_count: mask.history_count,
+            chains: mask.chains,
         };
         let reply = self.agent.clone().view(limited(request)).await;
         self.collect(reply.map_err(|e| self.failed(&e))?.into_inner())
@@ -182,6 +183,7 @@ impl Client {
         let ends = ends.iter().map(|end| pb::End {
             key: bytes32(&end.key.0),
             head: end.head.map(|id| bytes32(&id.0)).unwrap_or_default(),
+            limited: end.is_limited,
         });
         let request = pb::SupposeRequest {
             ends: ends.collect(),

@@ -148,6 +148,7 @@ impl<H: Handler> Agent for Adapter<H> {
             fields: mask.fields,
             reports: mask.reports,
             history_count: mask.history_count,
+            chains: mask.chains,
         };
         chunks(&*self.handler.view(mask).await?)
     }
@@ -169,7 +170,11 @@ impl<H: Handler> Agent for Adapter<H> {
                     id => Some(StatementId(id32("head", id)?)),
                 };
                 let key = AuthorId(id32("key", &end.key)?);
-                Ok(End { key, head })
+                Ok(End {
+                    key,
+                    head,
+                    is_limited: end.limited,
+                })
             })
             .collect::<Result<Vec<_>, Status>>()?;
         chunks(&*self.handler.suppose(ends).await?)

@@ -147,6 +147,9 @@ fn view() -> ReplicaView {
         issues: vec![],
         bindings: BTreeMap::new(),
         joins: vec![],
+        checkpoints: vec![],
+        held: vec![],
+        chains: vec![],
     }
 }
 
@@ -243,10 +246,12 @@ async fn every_answer_arrives_as_it_was_given() {
         End {
             key: author,
             head: None,
+            is_limited: false,
         },
         End {
             key: author,
             head: Some(StatementId([4; 32])),
+            is_limited: true,
         },
     ];
     let supposed = client.suppose(&ends).await.unwrap();
@@ -492,6 +497,7 @@ async fn is_answered(client: &Client, method: &str) -> bool {
     let end = End {
         key: AuthorId([8; 32]),
         head: Some(StatementId([4; 32])),
+        is_limited: true,
     };
     let outcome = match method {
         "Info" => client.info().await.map(drop),

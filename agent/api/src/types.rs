@@ -16,6 +16,8 @@ pub struct ViewMask {
     pub reports: bool,
     /// How many statements of history, newest first; 0 for none.
     pub history_count: u32,
+    /// What a checkpoint made here would name.
+    pub chains: bool,
 }
 
 impl ViewMask {
@@ -25,6 +27,7 @@ impl ViewMask {
         fields: true,
         reports: true,
         history_count: 0,
+        chains: false,
     };
 
     /// The same mask with history.
@@ -42,6 +45,8 @@ pub struct End {
     pub key: AuthorId,
     /// The last statement of that key that would still count; none = nothing would.
     pub head: Option<StatementId>,
+    /// As if too few admins said so to undo what a checkpoint covers; else as if the root keys said so.
+    pub is_limited: bool,
 }
 
 /// The end of an author's chain and what the replica has seen: what to sign on top of.

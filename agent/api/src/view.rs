@@ -1,16 +1,18 @@
 //! A replica's view as a stream of chunks.
 //!
 //! ```text
-//! chunk*       joined:  version u8 = 2 | postcard of ReplicaView | postcard of MoreView
+//! chunk*       joined:  version u8 = 3 | postcard of ReplicaView | postcard of MoreView | postcard of AgreedView
 //! ```
 //!
-//! An earlier agent says nothing after the first part.
+//! An earlier agent writes version 2 and says nothing after the first or the second part.
 
 use bytes::Bytes;
-use lab_crdt_model::view::{MoreView, ReplicaView};
+use lab_crdt_model::view::{AgreedView, MoreView, ReplicaView};
 
 /// Version of the encoding; the first byte of the stream.
-pub const VIEW_VERSION: u8 = 2;
+pub const VIEW_VERSION: u8 = 3;
+/// Earliest version that is read.
+const VIEW_VERSION_MIN: u8 = 2;
 /// Longest chunk, bytes.
 pub const VIEW_CHUNK_BYTES: usize = 1 << 20;
 /// Longest view, bytes: 10,000 nodes with 100 fields each of 300 bytes. A longer one is refused on both sides.
@@ -41,7 +43,12 @@ pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
         bindings: view.bindings.clone(),
         joins: view.joins.clone(),
     };
-    let Ok(bytes) = postcard::to_extend(&(view, more), vec![VIEW_VERSION]) else {
+    let agreed = AgreedView {
+        checkpoints: view.checkpoints.clone(),
+        held: view.held.clone(),
+        chains: view.chains.clone(),
+    };
+    let Ok(bytes) = postcard::to_extend(&(view, more, agreed), vec![VIEW_VERSION]) else {
         return Vec::new();
     };
     if bytes.len() > VIEW_BYTES_MAX {
@@ -77,10 +84,10 @@ impl ViewDecoder {
     /// Reads the view after the last chunk.
     ///
     /// # Errors
-    /// When the bytes are not exactly one view of the version this program reads.
+    /// When the bytes are not exactly one view of a version that this program reads.
     pub fn finish(self) -> Result<ReplicaView, ViewDecodeError> {
         let (&version, body) = self.bytes.split_first().ok_or(ViewDecodeError::Empty)?;
-        if version != VIEW_VERSION {
+        if !(VIEW_VERSION_MIN..=VIEW_VERSION).contains(&version) {
             return Err(ViewDecodeError::Version(version));
         }
         let damaged = |_| ViewDecodeError::Damaged;
@@ -88,9 +95,16 @@ impl ViewDecoder {
         if rest.is_empty() {
             return Ok(view);
         }
-        match postcard::take_from_bytes::<MoreView>(rest).map_err(damaged)? {
-            (MoreView { bindings, joins }, []) => {
-                (view.bindings, view.joins) = (bindings, joins);
+        let (more, rest) = postcard::take_from_bytes::<MoreView>(rest).map_err(damaged)?;
+        (view.bindings, view.joins) = (more.bindings, more.joins);
+        if rest.is_empty() {
+            return Ok(view);
+        }
+        match postcard::take_from_bytes::<AgreedView>(rest).map_err(damaged)? {
+            (agreed, []) => {
+                view.checkpoints = agreed.checkpoints;
+                view.held = agreed.held;
+                view.chains = agreed.chains;
                 Ok(view)
             }
             _ => Err(ViewDecodeError::Damaged),
@@ -102,8 +116,10 @@ impl ViewDecoder {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lab_crdt_model::view::{JoinView, MemberState, MemberView, Role};
-    use lab_crdt_model::{Binding, Hardware, Hlc, MeshId, NodeId, StatementId, Wall};
+    use lab_crdt_model::view::{
+        ChainView, CheckpointView, HeldView, JoinView, MemberState, MemberView, Role,
+    };
+    use lab_crdt_model::{AuthorId, Binding, Hardware, Hlc, MeshId, NodeId, StatementId, Wall};
 
     use super::*;
 
@@ -142,6 +158,9 @@ mod tests {
             issues: vec![],
             bindings: BTreeMap::new(),
             joins: vec![],
+            checkpoints: vec![],
+            held: vec![],
+            chains: vec![],
         }
     }
 
@@ -187,10 +206,43 @@ mod tests {
             }],
             ..first.clone()
         };
-        assert_eq!(decode(&encode_view(&whole)), Ok(whole));
+        assert_eq!(decode(&encode_view(&whole)), Ok(whole.clone()));
+        let agreed = ReplicaView {
+            checkpoints: vec![CheckpointView {
+                id: StatementId([7; 32]),
+                author: AuthorId([1; 32]),
+                at: Hlc(5),
+                author_count: 4,
+                missing_count: 1,
+                void_count: 2,
+                signers: vec![AuthorId([1; 32])],
+                is_effective: false,
+            }],
+            held: vec![HeldView {
+                revocation: None,
+                key: AuthorId([2; 32]),
+                grant: Some(StatementId([3; 32])),
+                head: None,
+                signers: vec![],
+                count: 9,
+            }],
+            chains: vec![ChainView {
+                author: AuthorId([1; 32]),
+                head: StatementId([4; 32]),
+                count: 2,
+            }],
+            ..whole.clone()
+        };
+        assert_eq!(decode(&encode_view(&agreed)), Ok(agreed));
 
-        let bytes = postcard::to_extend(&first, vec![VIEW_VERSION]).unwrap();
+        let bytes = postcard::to_extend(&first, vec![VIEW_VERSION_MIN]).unwrap();
         assert_eq!(decode(&[bytes.into()]), Ok(first));
+        let more = MoreView {
+            bindings: whole.bindings.clone(),
+            joins: whole.joins.clone(),
+        };
+        let bytes = postcard::to_extend(&(&whole, more), vec![VIEW_VERSION_MIN]).unwrap();
+        assert_eq!(decode(&[bytes.into()]), Ok(whole));
     }
 
     #[test]
@@ -198,8 +250,9 @@ mod tests {
         let whole = encode_view(&view(3))[0].clone();
 
         assert_eq!(decode(&[]), Err(ViewDecodeError::Empty));
+        // The parts that an earlier agent leaves out are empty here: two lists, then three.
         let first = postcard::to_stdvec(&view(3)).unwrap().len() + 1;
-        for end in (1..whole.len()).filter(|end| *end != first) {
+        for end in (1..whole.len()).filter(|end| ![first, first + 2].contains(end)) {
             assert_eq!(
                 decode(&[whole.slice(..end)]),
                 Err(ViewDecodeError::Damaged),

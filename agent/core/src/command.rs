@@ -15,8 +15,9 @@ pub enum Command {
     View(ViewMask),
     /// Shows the replica as it would be if some keys were at an end. Answered by [`Reply::View`].
     Suppose {
-        /// Which keys, and the last statement of each that would still count.
-        ends: Vec<(AuthorId, Option<StatementId>)>,
+        /// Which keys, the last statement of each that would still count, and whether too few admins say so to undo what
+        /// a checkpoint covers.
+        ends: Vec<(AuthorId, Option<StatementId>, bool)>,
         /// What to show.
         mask: ViewMask,
     },
@@ -59,6 +60,8 @@ pub struct ViewMask {
     pub reports: bool,
     /// How many statements of history, newest first; 0 for none.
     pub history_count: u32,
+    /// What a checkpoint made here would name.
+    pub chains: bool,
 }
 
 /// An answer.

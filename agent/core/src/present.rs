@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use lab_crdt_log::{Authority, Body, InviteState, Log, Register, Rights, WitnessRule, token_id};
 use lab_crdt_model::report::{Beacon, Section};
 use lab_crdt_model::view::{
-    CandidateView, ChangeView, FieldView, InviteView, JoinView, LateView, MemberState, MemberView,
-    OperatorView, PeerView, ProposalView, ReplicaView, ReportView, Role,
+    CandidateView, ChainView, ChangeView, CheckpointView, FieldView, HeldView, InviteView,
+    JoinView, LateView, MemberState, MemberView, OperatorView, PeerView, ProposalView, ReplicaView,
+    ReportView, Role,
 };
 use lab_crdt_model::{AuthorId, Binding, Issue, Label, NodeId, Now, StatementId, Wall};
 use serde::de::DeserializeOwned;
@@ -77,6 +78,16 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     } else {
         Default::default()
     };
+    let (checkpoints, held) = if mask.roster {
+        (checkpoints(&mut replica.log), held(&mut replica.log))
+    } else {
+        Default::default()
+    };
+    let chains = if mask.chains {
+        chains(&mut replica.log)
+    } else {
+        Vec::new()
+    };
     let fields = if mask.fields {
         fields(replica)
     } else {
@@ -110,6 +121,9 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
         issues,
         bindings,
         joins,
+        checkpoints,
+        held,
+        chains,
     }
 }
 
@@ -291,6 +305,55 @@ fn joins(log: &mut Log) -> Vec<JoinView> {
     open.collect()
 }
 
+fn checkpoints(log: &mut Log) -> Vec<CheckpointView> {
+    log.authority();
+    let all = log.authority_as_resolved().checkpoints.iter();
+    let mut all: Vec<CheckpointView> = all
+        .filter_map(|(id, state)| {
+            let s = log.statement(id)?;
+            let Body::Checkpoint(checkpoint) = &s.body else {
+                return None;
+            };
+            let (missing, void) = log.doubts(&checkpoint.heads);
+            Some(CheckpointView {
+                id: *id,
+                author: s.author,
+                at: s.hlc,
+                author_count: checkpoint.heads.len() as u32,
+                missing_count: missing as u32,
+                void_count: void as u32,
+                signers: state.signers.iter().copied().collect(),
+                is_effective: state.is_effective,
+            })
+        })
+        .collect();
+    all.sort_by_key(|c| (c.at, c.id));
+    all
+}
+
+fn held(log: &mut Log) -> Vec<HeldView> {
+    let all = log.authority().held.iter();
+    all.map(|held| HeldView {
+        revocation: held.revocation,
+        key: held.key,
+        grant: held.grant,
+        head: held.head,
+        signers: held.signers.iter().copied().collect(),
+        count: held.statements.len() as u32,
+    })
+    .collect()
+}
+
+fn chains(log: &mut Log) -> Vec<ChainView> {
+    let all = log.checkpoint_heads().into_iter();
+    all.map(|(author, head, count)| ChainView {
+        author,
+        head,
+        count,
+    })
+    .collect()
+}
+
 fn bindings(log: &mut Log) -> BTreeMap<StatementId, Binding> {
     let invites = log.authority().roster.invites.iter();
     invites
@@ -467,6 +530,7 @@ fn summary(body: &Body) -> String {
             };
             format!("heard {what} under grant {}", v.grant.short())
         }
+        Body::Checkpoint(c) => format!("what {} authors said is the history", c.heads.len()),
         Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),
     }
     .trim()

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
-    Registers, RootError, SignedRoot, StepKey, step_key,
+    Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
+    Registers, RootError, SignedRoot, StepKey, Supposed, step_key,
 };
 use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
@@ -145,7 +145,7 @@ impl Replica {
     }
 
     /// The same replica as it would be if some keys were at an end; only to look at.
-    pub(crate) fn supposing(&self, ends: &[Annul]) -> Self {
+    pub(crate) fn supposing(&self, ends: &[Supposed]) -> Self {
         let mut out = Self {
             log: self.log.supposing(ends),
             registers: self.registers.clone(),

@@ -321,6 +321,7 @@ impl Fleet {
             fields: true,
             reports: true,
             history_count: 50,
+            chains: false,
         };
         for n in 0..self.agents.len() {
             let view = self.agents[n].view(mask);

@@ -387,6 +387,7 @@ pub(super) async fn preview(
         .map(|(key, head)| End {
             key: *key,
             head: *head,
+            is_limited: false,
         })
         .collect();
     let before = session.picture().await?;

@@ -59,6 +59,9 @@ pub(crate) fn fleet() -> Sample {
         issues: vec![],
         bindings: BTreeMap::new(),
         joins: vec![],
+        checkpoints: vec![],
+        held: vec![],
+        chains: vec![],
     };
     Sample { view }
 }

@@ -3,7 +3,7 @@
 //! A body is accepted only in its canonical encoding (decoding and encoding again gives the same bytes). Kinds
 //! that this program does not know are kept and relayed, inert.
 
-use lab_crdt_model::limit::{FORK_BRANCHES_MAX, NAME_BYTES_MAX, OPS_MAX};
+use lab_crdt_model::limit::{CHECKPOINT_HEADS_MAX, FORK_BRANCHES_MAX, NAME_BYTES_MAX, OPS_MAX};
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{AuthorId, Binding, Hardware, Label, NodeId, Op, StatementId, Wall, label};
 use serde::de::DeserializeOwned;
@@ -36,12 +36,14 @@ impl Kind {
     pub const CONFIRM: Self = Self(9);
     /// An admin made a key a node, without a token.
     pub const ADMIT: Self = Self(10);
-    /// Another admin agrees with a revocation of an admin.
+    /// Another admin agrees with a revocation or a checkpoint.
     pub const CO_SIGN: Self = Self(11);
     /// A root record after the founding one.
     pub const ROOT: Self = Self(12);
     /// A node says what it had of a key when its grant ended.
     pub const VOUCH: Self = Self(13);
+    /// An admin says what the history is.
+    pub const CHECKPOINT: Self = Self(14);
     /// A join token for one machine.
     pub const INVITE_BOUND: Self = Self(15);
     /// A new node's first word, with what it is made of.
@@ -49,7 +51,7 @@ impl Kind {
 
     /// Whether this program gives it a meaning.
     pub const fn is_known(self) -> bool {
-        matches!(self.0, 1..=13 | 15 | 16)
+        matches!(self.0, 1..=16)
     }
 
     /// Whether it takes authority away or says who has it. Of an admin it is taken in however much its author has
@@ -271,11 +273,20 @@ pub struct Admit {
     pub labels: Vec<Label>,
 }
 
-/// Another admin agrees with the revocation of an admin.
+/// Another admin agrees with the end of a key or a grant, or with a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CoSign {
-    /// The revocation.
+    /// What it agrees with.
     pub proposal: StatementId,
+}
+
+/// An admin says what the history is. Once more than half of the admins stand behind it, no fewer of them can annul what
+/// it covers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The last statement of each chain that its author had, at most 480, ascending. Each covers itself and what is before
+    /// it in its own chain.
+    pub heads: Vec<StatementId>,
 }
 
 /// Most ends of one chain that a vouch names: as many branches as are kept.
@@ -312,6 +323,7 @@ pub enum Body {
     /// A root record after the founding one. Whoever carries it, its own signatures decide.
     Root(SignedRoot),
     Vouch(Vouch),
+    Checkpoint(Checkpoint),
     /// A kind of a later version, with its bytes.
     Unknown(Kind, Vec<u8>),
 }
@@ -335,6 +347,7 @@ impl Body {
             Self::CoSign(_) => Kind::CO_SIGN,
             Self::Root(_) => Kind::ROOT,
             Self::Vouch(_) => Kind::VOUCH,
+            Self::Checkpoint(_) => Kind::CHECKPOINT,
             Self::Unknown(kind, _) => *kind,
         }
     }
@@ -355,6 +368,7 @@ impl Body {
             Self::CoSign(_) => "co-sign",
             Self::Root(_) => "root",
             Self::Vouch(_) => "vouch",
+            Self::Checkpoint(_) => "checkpoint",
             Self::Unknown(..) => "unknown",
         }
     }
@@ -375,6 +389,7 @@ impl Body {
             Self::CoSign(body) => postcard::to_stdvec(body),
             Self::Root(body) => postcard::to_stdvec(body),
             Self::Vouch(body) => postcard::to_stdvec(body),
+            Self::Checkpoint(body) => postcard::to_stdvec(body),
             Self::Unknown(_, bytes) => Ok(bytes.clone()),
         };
         encoded.expect("these types have no encoding that can fail")
@@ -409,6 +424,7 @@ impl Body {
                 Self::Join(Join { hardware, ..body })
             }
             Kind::VOUCH => Self::Vouch(canonical(bytes)?),
+            Kind::CHECKPOINT => Self::Checkpoint(canonical(bytes)?),
             other => Self::Unknown(other, bytes.to_vec()),
         };
         body.is_within_limits().then_some(body)
@@ -470,6 +486,9 @@ impl Body {
             Self::Root(signed) => signed.signatures.len() <= SIGNATURES_MAX,
             Self::Vouch(Vouch { heads, .. }) => {
                 heads.len() <= VOUCH_HEADS_MAX && heads.windows(2).all(|w| w[0] < w[1])
+            }
+            Self::Checkpoint(Checkpoint { heads }) => {
+                heads.len() <= CHECKPOINT_HEADS_MAX && heads.windows(2).all(|w| w[0] < w[1])
             }
             Self::Admit(admit) => label::is_name(&admit.name) && labels(&admit.labels),
             Self::RevokeGrant(_)

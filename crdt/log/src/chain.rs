@@ -5,7 +5,7 @@
 //! four branches are kept, those that came first. Replicas may differ in what lies beyond that until an admin
 //! names the branch that counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdMap;
 use lab_crdt_model::limit::FORK_BRANCHES_MAX;
@@ -42,6 +42,11 @@ impl Chain {
     /// Whether a statement after `prev` would begin a branch.
     pub(crate) fn is_branching(&self, seq: u64, prev: &StatementId) -> bool {
         self.place(seq).any(|(_, p)| p == prev)
+    }
+
+    /// Whether two statements anywhere have one predecessor.
+    pub(crate) const fn is_forked(&self) -> bool {
+        self.fork_at.is_some()
     }
 
     /// Whether no further branch is kept.
@@ -84,6 +89,32 @@ impl Chain {
     /// Ends of all branches with their positions, ascending by id. They describe the whole set.
     pub(crate) fn tips(&self) -> &[(StatementId, u64)] {
         &self.tips
+    }
+
+    /// The ends of a part of the chain with their positions, ascending by id. With every statement, the part holds those
+    /// before it.
+    pub(crate) fn tips_of(&self, part: &BTreeSet<StatementId>) -> Vec<(u64, StatementId)> {
+        // Mostly it is one path, and its length gives its end.
+        let last = (part.len() as u64).checked_sub(1);
+        let end = last.and_then(|seq| Some((seq, self.at(seq).find(|id| part.contains(id))?)));
+        if end.is_some() || part.is_empty() {
+            return end.into_iter().collect();
+        }
+        let ends: BTreeMap<StatementId, u64> = self
+            .tips
+            .iter()
+            .filter_map(|(tip, seq)| {
+                let mut back = self.before(tip, *seq).zip((0..=*seq).rev());
+                back.find(|(id, _)| part.contains(id))
+            })
+            .collect();
+        let is_inner = |(id, seq): &(&StatementId, &u64)| {
+            let mut others = ends.iter().filter(|(other, at)| other != id && *at > seq);
+            others
+                .any(|(other, at)| self.before(other, *at).nth((at - **seq) as usize) == Some(**id))
+        };
+        let ends = ends.iter().filter(|end| !is_inner(end));
+        ends.map(|(id, seq)| (*seq, *id)).collect()
     }
 
     /// The statement to continue: the longest branch, of equals the one with the lowest id.

@@ -17,6 +17,7 @@
 pub mod audit;
 mod body;
 mod chain;
+mod cover;
 mod edits;
 mod envelope;
 mod log;
@@ -33,9 +34,10 @@ mod token;
 
 pub use audit::{Act, Alarm, AuditBody, AuditRecord, seal_audit};
 pub use body::{
-    Admit, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
+    Admit, Body, Checkpoint, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke, RevokeGrant,
     RevokeInvite, Rights, Vouch, Witness, WitnessRule,
 };
+pub use cover::{CheckpointState, Held};
 pub use edits::{Edits, EffectiveEdit};
 pub use envelope::{Draft, EnvelopeError, Statement, is_carried_by, open, seal};
 pub use log::{Log, NotAsked, Outcome, Refusal, Tail};
@@ -46,6 +48,7 @@ pub use resolve::{Authority, GrantState, Proposal};
 pub use root::{Admin, Annul, RootError, RootRecord, SignedRoot};
 pub use roots::RootState;
 pub use roster::{InviteState, JoinState, Member, Roster};
+pub use state::Supposed;
 pub use token::{TokenKeys, token_id};
 
 #[cfg(test)]

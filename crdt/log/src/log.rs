@@ -14,15 +14,16 @@ use lab_crdt_model::{
 
 use crate::body::{Body, Kind, WitnessRule};
 use crate::chain::{Chain, NO_MORE};
+use crate::cover::can_be_co_signed;
 use crate::edits::{Change, Edits, EffectiveEdit};
 use crate::envelope::{EnvelopeError, Statement, open, parse};
 use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
 use crate::resolve::{Authority, is_machine_meant, vouchers};
-use crate::root::{Annul, RootError, RootRecord, SignedRoot};
+use crate::root::{RootError, RootRecord, SignedRoot};
 use crate::roots::RootState;
 use crate::roster::InviteState;
-use crate::state::{State, Stored, past_of};
+use crate::state::{State, Stored, Supposed, past_of};
 use crate::token::is_join_signed;
 
 /// Most bytes kept of one admin, of one operator, and of one node.
@@ -254,7 +255,7 @@ impl Log {
     /// The same replica as it would be if these keys were at an end. For showing what a revocation does before anybody
     /// signs it; it shares nothing from here on.
     #[must_use]
-    pub fn supposing(&self, ends: &[Annul]) -> Self {
+    pub fn supposing(&self, ends: &[Supposed]) -> Self {
         let mut log = self.with_memo_of(Memo::none());
         Arc::make_mut(&mut log.state).suppose(ends);
         log
@@ -345,6 +346,42 @@ impl Log {
         let seq = |id: &StatementId| self.state.stored(id).map(|s| s.seq);
         let longest = in_time.into_iter().max_by_key(seq);
         Some((last, longest))
+    }
+
+    /// What a checkpoint made here would name: of each author the last statement on the right side of every cut, of several
+    /// branches that of the longest, and how many statements the chain has up to there. What waits for an admin is left
+    /// out.
+    pub fn checkpoint_heads(&mut self) -> Vec<(AuthorId, StatementId, u64)> {
+        self.refresh();
+        let authority = self.state.authority();
+        let ends = self.state.chains().filter_map(|(author, chain)| {
+            let (seq, tip) = match authority.allowed(author) {
+                None => chain.head().map(|(id, seq)| (seq, id)),
+                Some(allowed) => chain.tips_of(allowed).into_iter().max(),
+            }?;
+            let waiting = authority.waiting_of(author);
+            let mut end = None;
+            for (id, seq) in chain.before(&tip, seq).zip((0..=seq).rev()) {
+                match waiting {
+                    None => return Some((*author, tip, seq + 1)),
+                    Some(waiting) if waiting.contains(&id) => end = None,
+                    Some(_) if end.is_none() => end = Some((*author, id, seq + 1)),
+                    Some(_) => {}
+                }
+            }
+            end
+        });
+        ends.collect()
+    }
+
+    /// Of what a checkpoint names: how many statements are not here, and how many lie beyond the cut of their author.
+    pub fn doubts(&self, heads: &[StatementId]) -> (usize, usize) {
+        let stored: Vec<_> = heads.iter().map(|id| (id, self.state.stored(id))).collect();
+        let missing = stored.iter().filter(|(_, s)| s.is_none()).count();
+        let is_void = |(id, s): &&(&StatementId, Option<&Stored>)| {
+            s.is_some_and(|s| !self.state.authority().is_allowed(&s.author, id))
+        };
+        (missing, stored.iter().filter(is_void).count())
     }
 
     /// What is noted here as having come only after its grant had ended, whether it counts by now or not.
@@ -735,8 +772,11 @@ impl Log {
         if let Some(allowed) = allowed
             && !allowed.contains(&s.id)
         {
-            // What a cut admin says against other admins may still weigh something one day.
-            let may_weigh = matches!(s.body, Body::Revoke(_) | Body::CoSign(_));
+            // What a cut admin says against other admins, or on the history, may still weigh something one day.
+            let may_weigh = matches!(
+                s.body,
+                Body::Revoke(_) | Body::CoSign(_) | Body::Checkpoint(_)
+            );
             let max = if may_weigh && self.state.is_admin(&s.author) {
                 2 * CUT_KEPT_MAX
             } else {
@@ -1111,6 +1151,11 @@ impl Log {
                 let is_in_line = self.state.root().line.contains(&signed.hash());
                 (!is_in_line).then_some("another root record of its version is in force")
             }
+            Body::Checkpoint(_) => {
+                let state = authority.checkpoints.get(id);
+                let is_effective = state.is_some_and(|c| c.is_effective);
+                (!is_effective).then_some("too few admins have signed it")
+            }
             Body::Witness(_) | Body::RevokeInvite(_) | Body::Vouch(_) => None,
             _ => (!is_admin).then_some("its author is not an admin"),
         }
@@ -1209,12 +1254,20 @@ impl Log {
             let is_admin = s.under == root
                 && authority.admins.contains(&s.author)
                 && !authority.revoked.contains(&s.author);
-            // What a cut admin says against other admins may outweigh what cut them.
+            let can_be_co_signed = |id: &StatementId| {
+                state.act(id).is_some_and(|s| {
+                    s.under == root
+                        && authority.listed().contains(&s.author)
+                        && can_be_co_signed(&s.body)
+                })
+            };
+            // What a cut admin says against other admins may outweigh what cut them, and a checkpoint goes on counting.
             let may_weigh = s.under == root
                 && authority.listed().contains(&s.author)
                 && match &s.body {
                     Body::Revoke(r) => authority.listed().contains(&r.key) && r.key != s.author,
-                    Body::CoSign(c) => authority.proposals.contains_key(&c.proposal),
+                    Body::CoSign(c) => can_be_co_signed(&c.proposal),
+                    Body::Checkpoint(_) => true,
                     _ => false,
                 };
             let verdict = match &s.body {
@@ -1230,8 +1283,13 @@ impl Log {
                 {
                     Err("its cut is not a statement of that key that is known here")
                 }
-                Body::CoSign(c) if !authority.proposals.contains_key(&c.proposal) => {
-                    Err("what it agrees with is not the revocation of an admin that is known here")
+                Body::CoSign(c) if !can_be_co_signed(&c.proposal) => {
+                    Err("what it agrees with is no revocation and no checkpoint that is known here")
+                }
+                Body::Checkpoint(c)
+                    if c.heads.is_empty() || c.heads.iter().any(|h| !state.contains(h)) =>
+                {
+                    Err("it names nothing, or a statement that is not known here")
                 }
                 Body::Revoke(r) if state.root().root_keys.contains(&r.key) => {
                     Err("root keys are replaced by a root record, not revoked")
@@ -1267,7 +1325,8 @@ impl Log {
                 | Body::RevokeGrant(_)
                 | Body::Revoke(_)
                 | Body::Admit(_)
-                | Body::CoSign(_) => {
+                | Body::CoSign(_)
+                | Body::Checkpoint(_) => {
                     if is_admin {
                         Ok(())
                     } else {

@@ -15,9 +15,10 @@ use lab_crdt_model::{
 };
 
 use crate::body::{Admit, Body, Invite, Join, Rights, Witness, WitnessRule};
+use crate::cover::{CheckpointState, Covered, Held, Signatures, weigh_checkpoints};
 use crate::envelope::Statement;
 use crate::roster::{InviteState, JoinState, Member, Roster};
-use crate::state::State;
+use crate::state::{State, Supposed};
 
 /// What an author may do under one grant, laptop join or the root record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,11 @@ pub struct GrantState {
 }
 
 impl GrantState {
+    /// Statements that still count after it was revoked; `None` = it was not.
+    pub const fn allowed(&self) -> Option<&BTreeSet<StatementId>> {
+        self.allowed.as_ref()
+    }
+
     /// Whether the grant was revoked.
     pub const fn is_revoked(&self) -> bool {
         self.allowed.is_some()
@@ -68,6 +74,13 @@ pub struct Authority {
     vouches: Vouches,
     /// Revocations of admins, by statement.
     pub proposals: BTreeMap<StatementId, Proposal>,
+    /// Checkpoints of admins, by statement.
+    pub checkpoints: BTreeMap<StatementId, CheckpointState>,
+    /// Of the ends of keys and grants: those that undo less than they name, because a checkpoint holds the rest.
+    pub held: Vec<Held>,
+    pub(crate) covered: Covered,
+    /// Keys that the root keys or a majority of the admins ended.
+    ended: BTreeSet<AuthorId>,
 }
 
 /// An admin wants another one out.
@@ -163,6 +176,11 @@ impl Authority {
     /// What waits for an admin because it came after the end of its grant, by author.
     pub fn quarantined(&self) -> impl Iterator<Item = (&AuthorId, &BTreeSet<StatementId>)> {
         self.quarantined.iter()
+    }
+
+    /// What of an author waits for an admin.
+    pub(crate) fn waiting_of(&self, author: &AuthorId) -> Option<&BTreeSet<StatementId>> {
+        self.quarantined.get(author)
     }
 
     /// Whether a node said what it had heard under a grant.
@@ -297,15 +315,18 @@ pub(crate) fn resolve(log: &State) -> Authority {
         ..Authority::default()
     };
 
-    for end in in_force.record.annul.iter().chain(log.supposed()) {
+    let is_whole = |supposed: &&Supposed| !supposed.is_limited;
+    let supposed = log.supposed().iter().filter(is_whole).map(|s| &s.end);
+    for end in in_force.record.annul.iter().chain(supposed) {
         if mutant!("R02") {
             break;
         }
         reached!("the root keys ended a key");
-        cut(log, &mut out, end.key, end.head);
+        cut(log, &mut out, end.key, end.head, None);
     }
 
-    // Admins against admins: by weight, heaviest first; equal weights are computed before any is applied.
+    // Admins against admins: by weight, heaviest first; equal weights are computed before any is applied. What a
+    // majority says comes before checkpoints are looked at and is not held by them, the rest after it.
     let proposals: BTreeMap<StatementId, (AuthorId, Option<StatementId>)> = acts()
         .filter(|s| by_admin(s))
         .filter_map(|s| match &s.body {
@@ -313,60 +334,45 @@ pub(crate) fn resolve(log: &State) -> Authority {
             _ => None,
         })
         .collect();
-    let mut signers: BTreeMap<StatementId, Vec<(AuthorId, StatementId)>> = BTreeMap::new();
-    for s in acts().filter(|s| by_admin(s)) {
-        match &s.body {
-            Body::Revoke(_) if proposals.contains_key(&s.id) => {
-                signers.entry(s.id).or_default().push((s.author, s.id));
+    let signatures = Signatures::new(log, &in_force.record, &by_admin);
+    let mut done = BTreeSet::new();
+    for is_majority in [true, false] {
+        for weight in (1..=admins.len()).rev() {
+            let weight = if mutant!("R04") {
+                admins.len() + 1 - weight
+            } else {
+                weight
+            };
+            let level: Vec<_> = proposals
+                .iter()
+                .filter(|(p, _)| !done.contains(*p))
+                .filter(|(p, _)| {
+                    let signed = signatures.all(p).iter();
+                    let allowed = signed.filter(|(a, s)| out.is_allowed(a, s) || mutant!("R06"));
+                    if mutant!("R03") {
+                        return allowed.count() == weight;
+                    }
+                    allowed.map(|(a, _)| a).collect::<BTreeSet<_>>().len() == weight
+                })
+                .map(|(p, target)| (*p, *target, signatures.allowed(&out, p)))
+                .filter(|(_, _, by)| !is_majority || signatures.is_majority(by))
+                .take(if mutant!("R05") { 1 } else { usize::MAX })
+                .collect();
+            for (p, (key, head), signers) in level {
+                done.insert(p);
+                let by = (!is_majority).then(|| (Some(p), signatures.in_force(&signers)));
+                let proposal = Proposal { key, head, signers };
+                out.proposals.insert(p, proposal);
+                cut(log, &mut out, key, head, by);
             }
-            Body::CoSign(c) if proposals.contains_key(&c.proposal) => {
-                signers
-                    .entry(c.proposal)
-                    .or_default()
-                    .push((s.author, s.id));
-            }
-            _ => {}
+        }
+        if is_majority {
+            weigh_checkpoints(log, &signatures, &mut out);
         }
     }
-    let mut done = BTreeSet::new();
-    for weight in (1..=admins.len()).rev() {
-        let weight = if mutant!("R04") {
-            admins.len() + 1 - weight
-        } else {
-            weight
-        };
-        let level: Vec<_> = proposals
-            .iter()
-            .filter(|(p, _)| !done.contains(*p))
-            .filter(|(p, _)| {
-                let allowed = signers[*p]
-                    .iter()
-                    .filter(|(a, s)| out.is_allowed(a, s) || mutant!("R06"));
-                if mutant!("R03") {
-                    return allowed.count() == weight;
-                }
-                allowed.map(|(a, _)| a).collect::<BTreeSet<_>>().len() == weight
-            })
-            .map(|(p, target)| (*p, *target))
-            .take(if mutant!("R05") { 1 } else { usize::MAX })
-            .collect();
-        let signed = |p: &StatementId| {
-            let by = signers[p].iter().filter(|(a, s)| out.is_allowed(a, s));
-            by.map(|(a, _)| *a).collect()
-        };
-        let weighed: Vec<_> = level.iter().map(|(p, _)| (*p, signed(p))).collect();
-        for ((p, signers), (_, (key, head))) in weighed.into_iter().zip(&level) {
-            let proposal = Proposal {
-                key: *key,
-                head: *head,
-                signers,
-            };
-            out.proposals.insert(p, proposal);
-        }
-        for (p, (key, head)) in level {
-            done.insert(p);
-            cut(log, &mut out, key, head);
-        }
+    for supposed in log.supposed().iter().filter(|s| s.is_limited) {
+        let by = Some((None, BTreeSet::new()));
+        cut(log, &mut out, supposed.end.key, supposed.end.head, by);
     }
     let current = in_force.record.admins.iter().map(|a| a.key);
     out.admins = current.filter(|a| !out.revoked.contains(a)).collect();
@@ -390,17 +396,30 @@ pub(crate) fn resolve(log: &State) -> Authority {
                     },
                 );
             }
-            Body::Revoke(r) if !admins.contains(&r.key) => cut(log, &mut out, r.key, r.head),
+            Body::Revoke(r) if mutant!("R07") && !by_admin(s) => {
+                cut(log, &mut out, r.key, r.head, None);
+            }
             _ => {}
         }
     }
-    let ends = revoked_grants(log, &out, &by_admin);
-    for (grant, head) in &ends {
-        end_grant(log, &mut out, grant, *head);
+    // These count as long as anyone who signed them does, and without limit when a majority did.
+    for s in acts().filter(|s| by_admin(s)) {
+        let Body::Revoke(r) = &s.body else { continue };
+        let by = signatures.allowed(&out, &s.id);
+        if !admins.contains(&r.key) && !by.is_empty() {
+            let limit = limit(&signatures, s.id, &by);
+            cut(log, &mut out, r.key, r.head, limit);
+        }
+    }
+    let ends = revoked_grants(log, &out, &signatures);
+    for end in &ends {
+        end_grant(log, &mut out, end);
     }
 
     // Tokens and members; tokens made by laptops need the laptops first.
     let mut invites = BTreeMap::new();
+    let mut full: BTreeMap<StatementId, GrantState> = BTreeMap::new();
+    let mut agreed: BTreeMap<StatementId, GrantState> = BTreeMap::new();
     for pass in 0..2 {
         for s in acts() {
             if let Body::Invite(invite) = &s.body {
@@ -415,34 +434,31 @@ pub(crate) fn resolve(log: &State) -> Authority {
                 state.is_effective |= may;
             }
         }
-        let (members, joins) = members(log, &out, &invites);
-        for m in members.values() {
-            let (Some(key), Some(state)) = (m.operator_key, m.invite.and_then(|i| invites.get(&i)))
-            else {
+        let (members, joins) = members(log, &out, &invites, false);
+        for (join, grant) in laptops(log, &out, &invites, &members, &out.revoked) {
+            full.entry(join).or_insert(grant);
+        }
+        // A join that a checkpoint covers, as it stands by covered statements alone, keeps what was said under it.
+        if !out.covered.is_empty() {
+            let (members, _) = self::members(log, &out, &invites, true);
+            for (join, grant) in laptops(log, &out, &invites, &members, &out.ended) {
+                agreed.entry(join).or_insert(grant);
+            }
+        }
+        let all: BTreeSet<StatementId> = full.keys().chain(agreed.keys()).copied().collect();
+        for join in all {
+            let Some(mut grant) = agreed.get(&join).or_else(|| full.get(&join)).cloned() else {
                 continue;
             };
-            // A laptop that was revoked together with its operator key: the cut of that key says what still counts.
-            let was_revoked = m.is_revoked_member && out.revoked.contains(&key);
-            let may = m.state == MemberState::Member || was_revoked;
-            if may && !out.grants.contains_key(&m.join) {
-                // A laptop does not outlive the grant of the operator who let it in.
-                let issuer = m.invite.and_then(|i| out.grants.get(&log.acts_under(&i)?));
-                let not_after = [m.not_after, issuer.and_then(|g| g.not_after)]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                let grant = GrantState {
-                    subject: key,
-                    name: m.name.clone(),
-                    rights: state.invite.rights,
-                    scope: state.invite.scope.clone(),
-                    not_after,
-                    allowed: None,
-                };
-                out.grants.insert(m.join, grant);
-                for (grant, head) in ends.iter().filter(|(g, _)| *g == m.join) {
-                    end_grant(log, &mut out, grant, *head);
-                }
+            if let Some(full) = full.get(&join) {
+                grant.name.clone_from(&full.name);
+            } else {
+                reached!("a laptop is out, and a checkpoint holds what it said");
+                grant.allowed = Some(out.covered.of(log, &grant.subject));
+            }
+            out.grants.insert(join, grant);
+            for end in ends.iter().filter(|end| end.grant == join) {
+                end_grant(log, &mut out, end);
             }
         }
         out.roster.members = members
@@ -480,6 +496,7 @@ pub(crate) fn resolve(log: &State) -> Authority {
             out.awaited.insert(head);
         }
     }
+    finish_held(&mut out);
     out.vouches = vouches(log, &out);
     out.quarantined = quarantined(log, &out);
     out
@@ -529,6 +546,10 @@ fn vouches(log: &State, out: &Authority) -> Vouches {
 fn quarantined(log: &State, out: &Authority) -> BTreeMap<AuthorId, BTreeSet<StatementId>> {
     let mut waiting: BTreeMap<StatementId, BTreeSet<StatementId>> = BTreeMap::new();
     for (id, (author, under)) in log.late() {
+        if out.covered.has(log, author, id) {
+            reached!("what came late is in the history that the admins agreed on");
+            continue;
+        }
         let grant = out.grants.get(under).filter(|g| g.subject == *author);
         // An admin who ended the grant has said up to where it counts.
         if grant.is_some_and(|g| g.not_after.is_some() && g.allowed.is_none()) {
@@ -562,41 +583,53 @@ fn quarantined(log: &State, out: &Authority) -> BTreeMap<AuthorId, BTreeSet<Stat
     all
 }
 
-fn revoked_grants(
-    log: &State,
-    out: &Authority,
-    by_admin: &impl Fn(&Statement) -> bool,
-) -> Vec<(StatementId, Option<StatementId>)> {
+/// The end of a grant.
+struct GrantEnd {
+    grant: StatementId,
+    head: Option<StatementId>,
+    by: Limit,
+}
+
+/// Who ends something with too little weight to undo what checkpoints cover, and by which statement; `None` for a
+/// majority of the admins and for the root keys.
+type Limit = Option<(Option<StatementId>, BTreeSet<AuthorId>)>;
+
+fn limit(signatures: &Signatures<'_>, id: StatementId, by: &BTreeSet<AuthorId>) -> Limit {
+    let is_majority = signatures.is_majority(by) && !mutant!("R26");
+    (!is_majority).then(|| (Some(id), signatures.in_force(by)))
+}
+
+fn revoked_grants(log: &State, out: &Authority, signatures: &Signatures<'_>) -> Vec<GrantEnd> {
     log.acts()
-        .filter(|s| by_admin(s) && out.is_allowed(&s.author, &s.id))
         .filter_map(|s| match &s.body {
-            Body::RevokeGrant(r) => Some((r.grant, r.head)),
+            Body::RevokeGrant(r) => {
+                let by = signatures.allowed(out, &s.id);
+                (!by.is_empty()).then(|| GrantEnd {
+                    grant: r.grant,
+                    head: r.head,
+                    by: limit(signatures, s.id, &by),
+                })
+            }
             _ => None,
         })
         .collect()
 }
 
-fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId>) {
+fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId>, by: Limit) {
     // An admin who could end a root key could keep the next root record from the mesh.
     if log.root().root_keys.contains(&key) && !out.listed.contains(&key) {
         reached!("somebody wanted to revoke a root key");
         return;
     }
     out.revoked.insert(key);
+    if by.is_none() {
+        out.ended.insert(key);
+    }
     if mutant!("M42") {
         return;
     }
-    let allowed = match head {
-        None => BTreeSet::new(),
-        // The cut is not here yet: the key is dead for links, its history stays until we can tell.
-        Some(head) => match log.ancestors(&key, &head) {
-            Some(ancestors) => ancestors,
-            None => {
-                reached!("a revocation arrived before the statement at which it cuts");
-                out.awaiting.push((key, head));
-                return;
-            }
-        },
+    let Some(allowed) = kept(log, out, (key, None), head, by) else {
+        return;
     };
     match out.cuts.get_mut(&key) {
         Some(standing) => {
@@ -609,25 +642,112 @@ fn cut(log: &State, out: &mut Authority, key: AuthorId, head: Option<StatementId
     }
 }
 
-fn end_grant(log: &State, out: &mut Authority, grant: &StatementId, head: Option<StatementId>) {
-    let Some(state) = out.grants.get_mut(grant) else {
+fn end_grant(log: &State, out: &mut Authority, end: &GrantEnd) {
+    let Some(subject) = out.grants.get(&end.grant).map(|g| g.subject) else {
         return;
     };
-    let allowed = match head {
+    let by = end.by.clone().filter(|_| !mutant!("R25"));
+    let of = (subject, Some(end.grant));
+    let Some(allowed) = kept(log, out, of, end.head, by) else {
+        return;
+    };
+    if let Some(state) = out.grants.get_mut(&end.grant) {
+        match &mut state.allowed {
+            Some(standing) => standing.retain(|id| allowed.contains(id)),
+            None => state.allowed = Some(allowed),
+        }
+    }
+}
+
+/// What of a key goes on counting once it or a grant of it ends at `head`. `None` while that is not here: the key is dead
+/// for links, its history stays until we can tell.
+fn kept(
+    log: &State,
+    out: &mut Authority,
+    (key, grant): (AuthorId, Option<StatementId>),
+    head: Option<StatementId>,
+    by: Limit,
+) -> Option<BTreeSet<StatementId>> {
+    let mut kept = match head {
         None => BTreeSet::new(),
-        Some(head) => match log.ancestors(&state.subject, &head) {
+        Some(at) => match log.ancestors(&key, &at) {
             Some(ancestors) => ancestors,
             None => {
-                let subject = state.subject;
-                out.awaiting.push((subject, head));
-                return;
+                reached!("a revocation arrived before the statement at which it cuts");
+                out.awaiting.push((key, at));
+                return None;
             }
         },
     };
-    match &mut state.allowed {
-        Some(standing) => standing.retain(|id| allowed.contains(id)),
-        None => state.allowed = Some(allowed),
+    let Some((revocation, signers)) = by else {
+        return Some(kept);
+    };
+    let covered = out.covered.of(log, &key);
+    let statements: BTreeSet<StatementId> = covered.difference(&kept).copied().collect();
+    if !statements.is_empty() {
+        reached!("a checkpoint holds what too few admins would undo");
+        kept.extend(&statements);
+        out.held.push(Held {
+            revocation,
+            key,
+            grant,
+            head,
+            signers,
+            statements,
+        });
     }
+    Some(kept)
+}
+
+/// Leaves out what others undo with more weight.
+fn finish_held(out: &mut Authority) {
+    let mut held = std::mem::take(&mut out.held);
+    for of in &mut held {
+        let grant = of.grant.and_then(|g| out.grants.get(&g));
+        let standing = grant.and_then(|g| g.allowed.as_ref());
+        of.statements.retain(|id| {
+            out.is_allowed(&of.key, id) && standing.is_none_or(|allowed| allowed.contains(id))
+        });
+    }
+    held.retain(|of| !of.statements.is_empty());
+    held.sort_by_key(|of| (of.revocation, of.key, of.grant));
+    held.dedup();
+    out.held = held;
+}
+
+/// The grants that laptops have by their joins. `ended` says whose keys are at an end.
+fn laptops(
+    log: &State,
+    out: &Authority,
+    invites: &BTreeMap<StatementId, InviteState>,
+    members: &BTreeMap<NodeId, Candidate>,
+    ended: &BTreeSet<AuthorId>,
+) -> BTreeMap<StatementId, GrantState> {
+    let mut all = BTreeMap::new();
+    for m in members.values() {
+        let (Some(key), Some(state)) = (m.operator_key, m.invite.and_then(|i| invites.get(&i)))
+        else {
+            continue;
+        };
+        // A laptop that was revoked together with its operator key: the cut of that key says what still counts.
+        let was_revoked = m.is_revoked_member && ended.contains(&key);
+        if m.state != MemberState::Member && !was_revoked {
+            continue;
+        }
+        // A laptop does not outlive the grant of the operator who let it in.
+        let issuer = m.invite.and_then(|i| out.grants.get(&log.acts_under(&i)?));
+        let ends = [m.not_after, issuer.and_then(|g| g.not_after)];
+        let grant = GrantState {
+            subject: key,
+            name: m.name.clone(),
+            rights: state.invite.rights,
+            scope: state.invite.scope.clone(),
+            not_after: ends.into_iter().flatten().min(),
+            allowed: None,
+        };
+        all.insert(m.join, grant);
+    }
+    all
 }
 
 fn is_admin_only(label: &Label) -> bool {
@@ -723,6 +843,7 @@ fn members(
     log: &State,
     out: &Authority,
     invites: &BTreeMap<StatementId, InviteState>,
+    is_covered_only: bool,
 ) -> (
     BTreeMap<NodeId, Candidate>,
     BTreeMap<StatementId, JoinState>,
@@ -732,7 +853,11 @@ fn members(
     let mut joins: BTreeMap<StatementId, (&Statement, &Join, &Invite)> = BTreeMap::new();
     let mut witnesses: BTreeMap<StatementId, Vec<(&Statement, &Witness)>> = BTreeMap::new();
     let mut confirmed: BTreeSet<StatementId> = BTreeSet::new();
-    for s in log.acts().filter(|s| out.is_allowed(&s.author, &s.id)) {
+    let is_asked_for = |s: &&Statement| {
+        out.is_allowed(&s.author, &s.id)
+            && (!is_covered_only || out.covered.has(log, &s.author, &s.id))
+    };
+    for s in log.acts().filter(is_asked_for) {
         match &s.body {
             Body::Admit(admit) if out.is_by_admin(root, s) => {
                 all.entry(admit.node).or_insert_with(|| admitted(s, admit));
@@ -873,8 +998,13 @@ fn members(
             invite: Some(join.invite),
         });
     }
+    let ended = if is_covered_only {
+        &out.ended
+    } else {
+        &out.revoked
+    };
     for (node, m) in &mut all {
-        if out.revoked.contains(&node.author()) {
+        if ended.contains(&node.author()) {
             reached!("a member was revoked");
             m.is_revoked_member = m.state == MemberState::Member;
             m.state = MemberState::Revoked;

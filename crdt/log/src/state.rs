@@ -22,6 +22,15 @@ use crate::resolve::{Authority, resolve};
 use crate::root::{Annul, RootError, RootRecord, SignedRoot};
 use crate::roots::{RootState, Roots, Sequel};
 
+/// The end of a key that nobody has said: what if.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Supposed {
+    /// Of which key, and where.
+    pub end: Annul,
+    /// As if too few admins said it to undo what a checkpoint covers; else as if the root keys said it.
+    pub is_limited: bool,
+}
+
 /// The mesh and the root record that founds it.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -59,8 +68,7 @@ pub(crate) struct State {
     root: Arc<Root>,
     roots: Arc<Roots>,
     in_force: Arc<RootState>,
-    /// Ends of keys that nobody has said: what if.
-    supposed: Arc<[Annul]>,
+    supposed: Arc<[Supposed]>,
     /// Admins of any valid root record, in force or not: those who may take part once another one is.
     admins: OrdSet<AuthorId>,
     statements: OrdMap<StatementId, Arc<Stored>>,
@@ -120,12 +128,12 @@ impl State {
     }
 
     /// Resolves authority from here on as if these keys were at an end.
-    pub(crate) fn suppose(&mut self, ends: &[Annul]) {
+    pub(crate) fn suppose(&mut self, ends: &[Supposed]) {
         self.supposed = ends.into();
         self.is_stale = true;
     }
 
-    pub(crate) fn supposed(&self) -> &[Annul] {
+    pub(crate) fn supposed(&self) -> &[Supposed] {
         &self.supposed
     }
 
@@ -337,15 +345,7 @@ impl State {
         };
         match self.told(author) {
             None => chain.tips().iter().map(|(id, seq)| (*seq, *id)).collect(),
-            // Cuts meet in one path from the start of the chain, so its length gives its end.
-            Some(allowed) => (allowed.len() as u64)
-                .checked_sub(1)
-                .and_then(|seq| {
-                    let end = chain.at(seq).find(|id| allowed.contains(id));
-                    end.map(|id| (seq, id))
-                })
-                .into_iter()
-                .collect(),
+            Some(allowed) => chain.tips_of(allowed),
         }
     }
 
@@ -496,6 +496,10 @@ impl State {
 
     pub(crate) fn chain(&self, author: &AuthorId) -> Option<&Chain> {
         self.chains.get(author).map(|c| &**c)
+    }
+
+    pub(crate) fn chains(&self) -> impl Iterator<Item = (&AuthorId, &Chain)> {
+        self.chains.iter().map(|(author, chain)| (author, &**chain))
     }
 
     /// A stored statement, read again.

@@ -1,5 +1,7 @@
 //! Stories of several authors on several replicas.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use lab_crdt_model::token::Seed;
@@ -11,6 +13,7 @@ use proptest::prelude::*;
 
 use crate::*;
 
+mod checkpoints;
 mod hardening;
 mod histories;
 mod late;

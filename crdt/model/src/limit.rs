@@ -33,6 +33,8 @@ pub const NODE_STATEMENTS_MAX: usize = 2_000;
 pub const LATE_MS: u64 = 5 * 60 * 1000;
 /// Most nodes that vouch for one grant when the root record names no registrars.
 pub const VOUCHERS_MAX: usize = 5;
+/// Most chains that one checkpoint names: they fit into 16 KiB together with the header of the statement.
+pub const CHECKPOINT_HEADS_MAX: usize = 480;
 /// Most live join tokens.
 pub const TOKENS_MAX: usize = 1000;
 /// Longest life of a join token, milliseconds: seven days.

@@ -65,6 +65,15 @@ pub struct ReplicaView {
     /// Joins that are not settled, by node. As new as `bindings`.
     #[serde(skip)]
     pub joins: Vec<JoinView>,
+    /// Checkpoints, oldest first. Not in the second format: see [`AgreedView`].
+    #[serde(skip)]
+    pub checkpoints: Vec<CheckpointView>,
+    /// Ends of keys and grants that a checkpoint holds in part. As new as `checkpoints`.
+    #[serde(skip)]
+    pub held: Vec<HeldView>,
+    /// What a checkpoint made here would name, by author. As new as `checkpoints`.
+    #[serde(skip)]
+    pub chains: Vec<ChainView>,
 }
 
 /// What a view says that the first format did not; it stands after all that that says.
@@ -74,6 +83,66 @@ pub struct MoreView {
     pub bindings: BTreeMap<StatementId, Binding>,
     /// See [`ReplicaView::joins`].
     pub joins: Vec<JoinView>,
+}
+
+/// What a view says that the second format did not; it stands after all that that says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AgreedView {
+    /// See [`ReplicaView::checkpoints`].
+    pub checkpoints: Vec<CheckpointView>,
+    /// See [`ReplicaView::held`].
+    pub held: Vec<HeldView>,
+    /// See [`ReplicaView::chains`].
+    pub chains: Vec<ChainView>,
+}
+
+/// An admin's word on what the history is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// The statement.
+    pub id: StatementId,
+    /// Who made it.
+    pub author: AuthorId,
+    /// When, by its author's stamp.
+    pub at: Hlc,
+    /// How many authors it names.
+    pub author_count: u32,
+    /// How many of the statements that it names are not here yet.
+    pub missing_count: u32,
+    /// How many of them do not count here, because their author was cut before.
+    pub void_count: u32,
+    /// Admins of the root record in force who stand behind it.
+    pub signers: Vec<AuthorId>,
+    /// They are more than half of the admins.
+    pub is_effective: bool,
+}
+
+/// The end of a key or a grant by too few admins to undo all that they name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldView {
+    /// The statement that ends it; `None` for one that was only supposed.
+    pub revocation: Option<StatementId>,
+    /// Whose statements.
+    pub key: AuthorId,
+    /// The grant that it ends; `None` when it ends the key.
+    pub grant: Option<StatementId>,
+    /// The last statement that should still count.
+    pub head: Option<StatementId>,
+    /// Admins of the root record in force who say so.
+    pub signers: Vec<AuthorId>,
+    /// How many statements count all the same.
+    pub count: u32,
+}
+
+/// One author's chain, as far as a checkpoint made here would cover it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChainView {
+    /// Whose.
+    pub author: AuthorId,
+    /// Its last statement; of several branches, that of the longest.
+    pub head: StatementId,
+    /// How many statements it has up to there.
+    pub count: u64,
 }
 
 /// What a member may be.

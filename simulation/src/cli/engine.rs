@@ -287,6 +287,7 @@ pub(super) fn dump(world: &mut crate::World, node: usize) -> String {
         fields: true,
         reports: true,
         history_count: 100,
+        chains: false,
     };
     let view = (node < world.len())
         .then(|| world.agent_view(node, mask))

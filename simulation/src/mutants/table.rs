@@ -204,4 +204,13 @@ pub const RESOLVER: &[(&str, &str)] = &[
         "Who held a grant that is over may ask over the remote API.",
     ),
     ("R23", "A machine on probation vouches for others."),
+    ("R24", "One admin makes a checkpoint that holds."),
+    (
+        "R25",
+        "One admin who ends a grant undoes what a checkpoint covers.",
+    ),
+    (
+        "R26",
+        "What a checkpoint covers is held against a majority as well.",
+    ),
 ];

@@ -94,6 +94,9 @@ fn empty_view(mesh: MeshId, me: NodeId) -> ReplicaView {
         issues: vec![],
         bindings: BTreeMap::new(),
         joins: vec![],
+        checkpoints: vec![],
+        held: vec![],
+        chains: vec![],
     }
 }
 

@@ -41,6 +41,7 @@ impl Authorised {
             fields: true,
             reports: false,
             history_count: u32::MAX,
+            chains: false,
         };
         let (Some(view), Some(all)) = (seen.view(node, mask), seen.statements(node)) else {
             return Ok(());

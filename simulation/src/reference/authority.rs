@@ -13,8 +13,10 @@ use lab_crdt_model::view::Role;
 use lab_crdt_model::{AuthorId, Hlc, Label, MeshId, NodeId, Op, StatementId, Wall};
 
 use super::envelope::{self, Said};
+use checkpoint::is_most;
 use set::{admissible, before, causal, ends};
 
+mod checkpoint;
 mod late;
 mod member;
 mod record;
@@ -90,6 +92,12 @@ pub struct Verdict {
     pub ends: BTreeMap<AuthorId, usize>,
     /// What came late, and waits until an admin seals its grant.
     pub waiting: BTreeSet<StatementId>,
+    /// Checkpoints: who of the present admins stands behind each.
+    pub checkpoints: BTreeMap<StatementId, BTreeSet<AuthorId>>,
+    /// What more than half of the present admins agreed on.
+    pub agreed: BTreeSet<StatementId>,
+    /// Keys that the root keys or more than half of the present admins ended.
+    ended: BTreeSet<AuthorId>,
 }
 
 /// What authority rests on.
@@ -137,7 +145,7 @@ impl Verdict {
         };
         out.root = root.in_force.version;
         for end in &root.in_force.annul {
-            out.cut(&root, &set, end.key, end.head);
+            out.cut(&root, &set, end.key, end.head, true);
         }
         out.weigh_admins(&root, &set);
         out.grant(&root, &set);
@@ -158,13 +166,23 @@ impl Verdict {
             && self.is_allowed(&s.author, &s.id)
     }
 
-    /// What follows from a revocation that counts.
-    fn cut(&mut self, root: &Root, set: &Set, key: AuthorId, head: Option<StatementId>) {
+    /// What follows from a revocation that counts: by the root keys or most of the admins, or by fewer.
+    fn cut(
+        &mut self,
+        root: &Root,
+        set: &Set,
+        key: AuthorId,
+        head: Option<StatementId>,
+        is_heavy: bool,
+    ) {
         if root.keys.contains(&key) && !root.admins.contains(&key) {
             return;
         }
         self.revoked.insert(key);
-        let Some(kept) = kept(set, key, head) else {
+        if is_heavy {
+            self.ended.insert(key);
+        }
+        let Some(kept) = self.kept_of(set, key, head, is_heavy) else {
             return;
         };
         let standing = self.cuts.entry(key).or_insert_with(|| kept.clone());
@@ -182,29 +200,21 @@ impl Verdict {
                 open.insert(s.id, (r.key, r.head));
             }
         }
-        for weight in (1..=root.admins.len()).rev() {
-            let weigh = |proposal: &StatementId| {
-                let signers: BTreeSet<AuthorId> = set
-                    .values()
-                    .filter(said)
-                    .filter(|s| match &s.body {
-                        Body::Revoke(_) => s.id == *proposal,
-                        Body::CoSign(c) => c.proposal == *proposal,
-                        _ => false,
-                    })
-                    .filter(|s| self.is_allowed(&s.author, &s.id))
-                    .map(|s| s.author)
+        for is_heavy in [true, false] {
+            for weight in (1..=root.admins.len()).rev() {
+                let due: Vec<_> = open
+                    .iter()
+                    .map(|(id, what)| (*id, *what, self.stand_behind(root, set, *id)))
+                    .filter(|(_, _, by)| by.len() == weight)
+                    .filter(|(_, _, by)| !is_heavy || is_most(root, by))
                     .collect();
-                signers.len()
-            };
-            let due: Vec<_> = open
-                .iter()
-                .filter(|(id, _)| weigh(id) == weight)
-                .map(|(id, what)| (*id, *what))
-                .collect();
-            for (id, (key, head)) in due {
-                open.remove(&id);
-                self.cut(root, set, key, head);
+                for (id, (key, head), _) in due {
+                    open.remove(&id);
+                    self.cut(root, set, key, head, is_heavy);
+                }
+            }
+            if is_heavy {
+                self.agree(root, set);
             }
         }
         let current = root.in_force.admins.iter().map(|a| a.key);
@@ -233,10 +243,17 @@ impl Verdict {
                     };
                     self.rights.insert(s.id, right);
                 }
-                Body::Revoke(r) if !root.admins.contains(&r.key) => {
-                    self.cut(root, set, r.key, r.head);
-                }
                 _ => {}
+            }
+        }
+        for s in set.values() {
+            if let Body::Revoke(r) = &s.body
+                && !root.admins.contains(&r.key)
+            {
+                let by = self.stand_behind(root, set, s.id);
+                if !by.is_empty() {
+                    self.cut(root, set, r.key, r.head, is_most(root, &by));
+                }
             }
         }
         let ids: Vec<StatementId> = self.rights.keys().copied().collect();
@@ -251,10 +268,12 @@ impl Verdict {
             return;
         };
         let mut allowed = right.allowed.clone();
-        for s in set.values().filter(|s| self.is_by_admin(root, s)) {
+        for s in set.values() {
+            let by = self.stand_behind(root, set, s.id);
             if let Body::RevokeGrant(r) = &s.body
                 && r.grant == id
-                && let Some(kept) = kept(set, right.subject, r.head)
+                && !by.is_empty()
+                && let Some(kept) = self.kept_of(set, right.subject, r.head, is_most(root, &by))
             {
                 allowed = Some(match allowed {
                     None => kept,

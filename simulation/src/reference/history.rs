@@ -84,6 +84,8 @@ pub struct History {
     record: RootRecord,
     /// How often somebody replaces the root record.
     root_percent: usize,
+    /// How often most of the admins agree on a checkpoint.
+    agree_percent: usize,
     /// Records that somebody signed, with the statements that carry them.
     records: Vec<(RootRecord, Option<StatementId>)>,
     admins: Vec<u8>,
@@ -127,6 +129,15 @@ fn token(number: usize) -> TokenKeys {
 impl History {
     /// The history of a seed.
     pub fn new(seed: u64) -> Self {
+        Self::with_roots(seed, 30)
+    }
+
+    /// The same without any root record but the first.
+    pub fn without_new_roots(seed: u64) -> Self {
+        Self::with_roots(seed, 0)
+    }
+
+    fn with_roots(seed: u64, new_percent: usize) -> Self {
         let mut rng = Rng(seed);
         let admins: Vec<u8> = (1..=1 + rng.below(4) as u8).collect();
         let registrars: Vec<NodeId> = if rng.percent(20) {
@@ -135,7 +146,8 @@ impl History {
             vec![]
         };
         let roots: Vec<u8> = ROOTS[..1 + rng.below(3)].to_vec();
-        let root_percent = if rng.percent(30) { 15 } else { 0 };
+        let root_percent = if rng.percent(new_percent) { 15 } else { 0 };
+        let agree_percent = if rng.percent(40) { 8 } else { 0 };
         let threshold = 1 + rng.below(roots.len()) as u8;
         let record = RootRecord {
             name: "home".into(),
@@ -157,6 +169,7 @@ impl History {
             rng,
             root: SignedRoot::sign(&record, &keys(&roots).iter().collect::<Vec<_>>()),
             root_percent,
+            agree_percent,
             records: vec![(record.clone(), None)],
             record,
             admins,
@@ -174,7 +187,7 @@ impl History {
             StatementId(history.mesh().0),
             Body::Admit(first),
         );
-        for _ in 0..12 + history.rng.below(40) {
+        for _ in 0..13 + history.rng.below(42) {
             history.step();
         }
         history

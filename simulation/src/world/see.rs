@@ -34,6 +34,7 @@ impl ViewOf {
         (self.mask.roster || !mask.roster)
             && (self.mask.fields || !mask.fields)
             && (self.mask.reports || !mask.reports)
+            && (self.mask.chains || !mask.chains)
             && self.mask.history_count >= mask.history_count
     }
 }

@@ -1,6 +1,6 @@
 //! What people ask over the local socket.
 
-use lab_crdt_log::{Act, Annul, AuditBody, Kind, is_carried_by};
+use lab_crdt_log::{Act, Annul, AuditBody, Kind, Supposed, is_carried_by};
 use lab_crdt_model::{Caller, StatementId};
 
 use super::handed::{HANDED, counted};
@@ -36,9 +36,12 @@ impl Agent {
                 }
             }
             Command::Suppose { ends, mask } => {
-                let ends: Vec<Annul> = ends
+                let ends: Vec<Supposed> = ends
                     .into_iter()
-                    .map(|(key, head)| Annul { key, head })
+                    .map(|(key, head, is_limited)| Supposed {
+                        end: Annul { key, head },
+                        is_limited,
+                    })
                     .collect();
                 let supposed = member.replica.supposing(&ends);
                 let present = std::mem::replace(&mut member.replica, supposed);

@@ -105,6 +105,7 @@ impl Handler for Face {
             fields: mask.fields,
             reports: mask.reports,
             history_count: mask.history_count,
+            chains: mask.chains,
         };
         match self.ask(Command::View(mask)).await? {
             Reply::View(view) => Ok(view),
@@ -114,12 +115,16 @@ impl Handler for Face {
 
     async fn suppose(&self, ends: Vec<End>) -> Result<Box<ReplicaView>, Refusal> {
         let command = Command::Suppose {
-            ends: ends.iter().map(|end| (end.key, end.head)).collect(),
+            ends: ends
+                .iter()
+                .map(|end| (end.key, end.head, end.is_limited))
+                .collect(),
             mask: lab_agent_core::ViewMask {
                 roster: true,
                 fields: true,
                 reports: true,
                 history_count: 0,
+                chains: false,
             },
         };
         match self.ask(command).await? {

@@ -6,6 +6,7 @@
 //! - I1: replicas with the same statements agree on authority and on the edits that count.
 //! - I2: keys without a grant change nothing.
 //! - I3: a stolen operator key changes nothing outside its scope.
+//! - I5: fewer admins than half change nothing that most of them agreed on, whatever they sign, before anybody answers.
 //! - I4: once the others have answered, everything is as if the thief had never been, whatever it goes on to do.
 
 use std::collections::BTreeMap;
@@ -322,9 +323,15 @@ impl History {
                     let head = self.r.of(&theirs);
                     self.revoke(target, head)
                 }
-                65..80 => Body::CoSign(CoSign {
+                65..76 => Body::CoSign(CoSign {
                     proposal: self.r.of(&self.all).id,
                 }),
+                76..80 => {
+                    let mut heads: Vec<_> = (0..3).map(|_| self.r.of(&self.all).id).collect();
+                    heads.sort_unstable();
+                    heads.dedup();
+                    Body::Checkpoint(Checkpoint { heads })
+                }
                 80..90 => Body::Grant(Grant {
                     subject: author(&key(self.r.of(keys))),
                     name: String::new(),
@@ -523,4 +530,75 @@ fn a_thief_who_forks_without_end_gains_nothing_that_the_answer_does_not_undo() {
     for seed in 1001..=1060 {
         tell(seed, false);
     }
+}
+
+/// Every end of every chain.
+fn tips(all: &[Said]) -> Vec<StatementId> {
+    let is_inner = |id: StatementId| all.iter().any(|s| s.prev == id);
+    let mut tips: Vec<_> = all
+        .iter()
+        .map(|s| s.id)
+        .filter(|id| !is_inner(*id))
+        .collect();
+    tips.sort_unstable();
+    tips
+}
+
+/// Most admins agree on all that there is, the others are stolen. Returns how many there are of each.
+fn rob(seed: u64) -> (usize, usize) {
+    let mut h = History::new(seed, true);
+    for _ in 0..5 + h.r.below(36) {
+        h.honest_round();
+    }
+    let admins = h.admins.clone();
+    let from = h.r.below(admins.len());
+    let (good, bad): (Vec<u8>, Vec<u8>) = (0..admins.len())
+        .map(|i| admins[(from + i) % admins.len()])
+        .partition(|a| {
+            let place = (usize::from(*a) + admins.len() - 1 - from) % admins.len();
+            place <= admins.len() / 2
+        });
+    let root = h.w.under_root();
+    let heads = tips(&h.all);
+    let agreed: Vec<StatementId> = h.all.iter().map(|s| s.id).collect();
+    let proposal = h.honest(good[0], root, Body::Checkpoint(Checkpoint { heads }), &[]);
+    for g in &good[1..] {
+        h.honest(*g, root, Body::CoSign(CoSign { proposal }), &[proposal]);
+    }
+    let base = h.flood()[0].clone();
+    if bad.is_empty() {
+        return (good.len(), 0);
+    }
+    for _ in 0..3 {
+        let n = 1 + h.r.below(30);
+        h.adversary(&bad, n);
+        for _ in 0..h.r.below(8) {
+            h.honest_round();
+        }
+        for (n, (edits, grants, _)) in h.flood().iter().enumerate() {
+            let mine = base.0.iter().filter(|(id, _)| agreed.contains(id));
+            for (id, edit) in mine {
+                assert_eq!(
+                    edits.get(id),
+                    Some(edit),
+                    "I5 {id}, seed {seed}, replica {n}"
+                );
+            }
+            for (id, grant) in &base.1 {
+                let now = grants.get(id).map(|g| (g.subject, g.rights, &g.scope));
+                let was = Some((grant.subject, grant.rights, &grant.scope));
+                assert_eq!(now, was, "I5 {id}, seed {seed}, replica {n}");
+            }
+        }
+    }
+    (good.len(), bad.len())
+}
+
+#[test]
+fn a_minority_of_admins_changes_nothing_that_a_majority_agreed_on() {
+    let mut robbed = 0;
+    for seed in 2001..=2120 {
+        robbed += usize::from(rob(seed).1 > 0);
+    }
+    assert!(robbed >= 60, "{robbed}");
 }

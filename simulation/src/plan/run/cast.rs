@@ -145,6 +145,7 @@ impl<'a> Cast<'a> {
                     fields: lens.fields,
                     reports: lens.reports,
                     history_count: lens.history,
+                    chains: false,
                 };
                 let command = world.send_command(node, Command::View(mask));
                 self.reads

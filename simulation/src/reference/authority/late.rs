@@ -19,7 +19,8 @@ impl Verdict {
         set: &Set,
         late: &BTreeSet<StatementId>,
     ) -> BTreeSet<StatementId> {
-        let said = late.iter().filter_map(|id| set.get(id));
+        let open = late.difference(&self.agreed);
+        let said = open.filter_map(|id| set.get(id));
         let waiting = said.filter(|s| {
             let right = self.rights.get(&s.under);
             let right = right.filter(|r| r.subject == s.author && r.allowed.is_none());

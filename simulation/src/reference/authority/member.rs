@@ -70,6 +70,13 @@ fn is_the_machine(invite: &Invite, join: &Join) -> bool {
         && (asked.serial.is_none() || lower(&asked.serial) == lower(&has.serial))
 }
 
+/// What laptops may write: by all that is known, and by what is agreed on alone.
+#[derive(Default)]
+struct Writing {
+    known: BTreeMap<StatementId, Right>,
+    agreed: BTreeMap<StatementId, Right>,
+}
+
 /// Who saw a join, and when first.
 type Words = BTreeMap<StatementId, BTreeMap<NodeId, Wall>>;
 type Joins<'a> = BTreeMap<StatementId, (&'a Said, &'a Join, &'a Invite)>;
@@ -77,6 +84,7 @@ type Joins<'a> = BTreeMap<StatementId, (&'a Said, &'a Join, &'a Invite)>;
 impl Verdict {
     /// Tokens, members, and what laptops may write. Laptops may make tokens for nodes, so there are two rounds.
     pub(super) fn admit(&mut self, root: &Root, set: &Set) {
+        let mut writing = Writing::default();
         for is_first in [true, false] {
             for s in set.values() {
                 let Body::Invite(invite) = &s.body else {
@@ -92,8 +100,8 @@ impl Verdict {
                 });
                 token.is_effective |= may;
             }
-            self.members = self.members_of(root, set);
-            self.let_laptops_write(root, set);
+            self.members = self.members_of(root, set, &self.revoked);
+            self.let_laptops_write(root, set, &mut writing);
         }
         for s in set.values() {
             let Body::RevokeInvite(r) = &s.body else {
@@ -114,17 +122,59 @@ impl Verdict {
         }
     }
 
-    fn let_laptops_write(&mut self, root: &Root, set: &Set) {
-        let laptops: Vec<Membership> = self.members.values().cloned().collect();
-        for m in laptops {
+    fn let_laptops_write(&mut self, root: &Root, set: &Set, writing: &mut Writing) {
+        for (join, right) in self.rights_of_laptops(set, &self.members, &self.revoked) {
+            writing.known.entry(join).or_insert(right);
+        }
+        let agreed: Set = set
+            .iter()
+            .filter(|(id, _)| self.agreed.contains(id))
+            .map(|(id, s)| (*id, s.clone()))
+            .collect();
+        let invites = set
+            .iter()
+            .filter(|(_, s)| matches!(s.body, Body::Invite(_)))
+            .map(|(id, s)| (*id, s.clone()));
+        let seen: Set = invites.chain(agreed).collect();
+        let members = self.members_of(root, &seen, &self.ended);
+        for (join, right) in self.rights_of_laptops(set, &members, &self.ended) {
+            writing.agreed.entry(join).or_insert(right);
+        }
+        let joins: BTreeSet<StatementId> = [&writing.known, &writing.agreed]
+            .into_iter()
+            .flat_map(|rights| rights.keys().copied())
+            .collect();
+        for join in joins {
+            let right = match (writing.agreed.get(&join), writing.known.get(&join)) {
+                (Some(agreed), Some(_)) => agreed.clone(),
+                (Some(agreed), None) => Right {
+                    allowed: Some(self.agreed_of(set, agreed.subject)),
+                    ..agreed.clone()
+                },
+                (None, Some(known)) => known.clone(),
+                (None, None) => continue,
+            };
+            self.rights.insert(join, right);
+            self.end_right(root, set, join);
+        }
+    }
+
+    /// What laptops may write if these are the members and these keys at an end.
+    fn rights_of_laptops(
+        &self,
+        set: &Set,
+        members: &BTreeMap<NodeId, Membership>,
+        revoked: &BTreeSet<AuthorId>,
+    ) -> Vec<(StatementId, Right)> {
+        let mut out = Vec::new();
+        for m in members.values() {
             let Some((key, invite)) = m.operator_key.zip(m.invite) else {
                 continue;
             };
             let Some(Body::Invite(terms)) = set.get(&invite).map(|s| &s.body) else {
                 continue;
             };
-            let may = m.state == MemberState::Member || m.was_member && self.revoked.contains(&key);
-            if !may || self.rights.contains_key(&m.join) {
+            if m.state != MemberState::Member && !(m.was_member && revoked.contains(&key)) {
                 continue;
             }
             let issuer = self.rights.get(&set[&invite].under);
@@ -136,12 +186,17 @@ impl Verdict {
                 not_after: ends.into_iter().flatten().min(),
                 allowed: None,
             };
-            self.rights.insert(m.join, right);
-            self.end_right(root, set, m.join);
+            out.push((m.join, right));
         }
+        out
     }
 
-    fn members_of(&self, root: &Root, set: &Set) -> BTreeMap<NodeId, Membership> {
+    fn members_of(
+        &self,
+        root: &Root,
+        set: &Set,
+        revoked: &BTreeSet<AuthorId>,
+    ) -> BTreeMap<NodeId, Membership> {
         let mut out: BTreeMap<NodeId, Membership> = BTreeMap::new();
         let said = |s: &&Said| self.is_allowed(&s.author, &s.id);
         for s in set.values().filter(said) {
@@ -223,7 +278,7 @@ impl Verdict {
             });
         }
         for (node, m) in &mut out {
-            if self.revoked.contains(&node.author()) {
+            if revoked.contains(&node.author()) {
                 m.was_member = m.state == MemberState::Member;
                 m.state = MemberState::Revoked;
             }

@@ -1,8 +1,10 @@
 //! What somebody says next: mostly what fits, now and then anything.
 
+use std::collections::BTreeSet;
+
 use lab_crdt_log::{
-    Admin, Admit, Annul, Body, CoSign, Confirm, Edit, Grant, Invite, Join, Kind, Revoke,
-    RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Vouch, Witness, WitnessRule,
+    Admin, Admit, Annul, Body, Checkpoint, CoSign, Confirm, Edit, Grant, Invite, Join, Kind,
+    Revoke, RevokeGrant, RevokeInvite, Rights, RootRecord, SignedRoot, Vouch, Witness, WitnessRule,
 };
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{Binding, Field, Hardware, Op, StatementId, Value, Wall};
@@ -65,6 +67,136 @@ impl History {
             2 => None,
             // Mostly one of the last: a thief is noticed soon.
             _ => self.rng.maybe(&theirs[theirs.len().saturating_sub(3)..]),
+        }
+    }
+
+    /// What a checkpoint names: mostly the last of everyone's statements, now and then anything.
+    fn heads(&mut self) -> Vec<StatementId> {
+        let everyone = [&self.admins[..], &OPERATORS, &NODES, &LAPTOPS, &LAPTOP_KEYS].concat();
+        let mut heads: Vec<StatementId> = Vec::new();
+        for who in everyone {
+            let theirs = self.said.iter().filter(|s| s.author == who && s.is_sound);
+            let last = theirs.last().map(|s| s.id);
+            heads.extend(last.filter(|_| self.rng.percent(90)));
+        }
+        if self.rng.percent(20) {
+            heads.push(self.some(&[1, 2, 7, 16]));
+        }
+        heads.sort_unstable();
+        heads.dedup();
+        heads
+    }
+
+    /// An admin says what the history is, and most others agree.
+    fn agree_on(&mut self, admins: &[u8]) {
+        let heads = self.heads();
+        let by = self.rng.of(admins);
+        let root = StatementId(self.mesh().0);
+        let place = self.place(by, false);
+        let body = Body::Checkpoint(Checkpoint { heads });
+        let Some(proposal) = self.put_with(by, place, root, body, None) else {
+            return;
+        };
+        self.co_sign(admins, by, proposal);
+    }
+
+    /// Most of the present admins agree on every end of every chain, of what a replica holds. `None` when there are no
+    /// others.
+    pub(super) fn agree_on_all(
+        &mut self,
+        held: &BTreeSet<StatementId>,
+    ) -> Option<(StatementId, Vec<u8>)> {
+        let held = self.said.iter().filter(|s| held.contains(&s.id));
+        let inner: BTreeSet<StatementId> = held.clone().map(|s| s.prev).collect();
+        let ends = held.map(|s| s.id).filter(|id| !inner.contains(id));
+        let mut heads: Vec<StatementId> = ends.collect();
+        heads.sort_unstable();
+        let admins = self.admins.clone();
+        let (most, others) = admins.split_at(admins.len() / 2 + 1);
+        if others.is_empty() {
+            return None;
+        }
+        let root = StatementId(self.mesh().0);
+        let body = Body::Checkpoint(Checkpoint { heads });
+        let place = self.end_of(most[0]);
+        let proposal = self.put_with(most[0], place, root, body, None)?;
+        for admin in &most[1..] {
+            let place = self.end_of(*admin);
+            let body = Body::CoSign(CoSign { proposal });
+            self.put_with(*admin, place, root, body, None);
+        }
+        Some((proposal, others.to_vec()))
+    }
+
+    /// The end of someone's chain.
+    fn end_of(&self, who: u8) -> (u64, StatementId) {
+        let sound = self.said.iter().filter(|s| s.author == who && s.is_sound);
+        let last = sound.max_by_key(|s| s.seq);
+        last.map_or((0, StatementId::ZERO), |s| (s.seq + 1, s.id))
+    }
+
+    /// One of these admins says anything at all, or someone whom they let in; but agrees with nothing that others began.
+    pub(super) fn rob(&mut self, thieves: &[u8]) {
+        let root = StatementId(self.mesh().0);
+        let by = self.rng.of(thieves);
+        let whom = self.someone();
+        let theirs = |s: &&super::Entry| thieves.contains(&s.author) && s.is_sound;
+        let own = self.said.iter().filter(theirs).map(|s| s.id);
+        let own: Vec<StatementId> = own.collect();
+        let head = self.head_of(whom);
+        let body = match self.rng.below(10) {
+            0..4 => Body::Revoke(Revoke {
+                key: author(whom),
+                head,
+                reason: String::new(),
+            }),
+            4 => {
+                let grant = self.some(&[2, 7, 16]);
+                Body::RevokeGrant(RevokeGrant { grant, head })
+            }
+            5 => match self.rng.maybe(&own) {
+                Some(proposal) => Body::CoSign(CoSign { proposal }),
+                None => return,
+            },
+            6 => {
+                let heads = self.heads();
+                Body::Checkpoint(Checkpoint { heads })
+            }
+            7 => {
+                let node = self.rng.of(&[&NODES[..], &LAPTOPS, &[STRANGER]].concat());
+                Body::Admit(self.admit(node))
+            }
+            8 => {
+                let invite = self.some(&INVITES);
+                Body::RevokeInvite(RevokeInvite { invite })
+            }
+            _ => {
+                // A machine of the thief says that it saw a join, long ago, or joins with a token that got about.
+                let place = self.end_of(STRANGER);
+                let body = if place.0 == 0 && self.rng.percent(50) {
+                    let invite = self.some(&INVITES);
+                    Body::Join(self.join(STRANGER, invite))
+                } else {
+                    let join = self.some(&JOINS);
+                    let seen_at = Wall(0);
+                    Body::Witness(Witness { join, seen_at })
+                };
+                self.put_with(STRANGER, place, root, body, None);
+                return;
+            }
+        };
+        let place = self.place(by, false);
+        self.put_with(by, place, root, body, None);
+    }
+
+    fn co_sign(&mut self, admins: &[u8], by: u8, proposal: StatementId) {
+        let root = StatementId(self.mesh().0);
+        for admin in admins.iter().filter(|a| **a != by) {
+            if self.rng.percent(75) {
+                let place = self.place(*admin, false);
+                let body = Body::CoSign(CoSign { proposal });
+                self.put_with(*admin, place, root, body, None);
+            }
         }
     }
 
@@ -321,6 +453,13 @@ impl History {
         if self.rng.percent(self.root_percent) {
             return self.replace_root();
         }
+        if self.rng.percent(self.agree_percent) {
+            return self.agree_on(&admins);
+        }
+        if self.agree_percent > 0 && self.rng.percent(4) {
+            let proposal = self.some(&[3, 4]);
+            return self.co_sign(&admins, 0, proposal);
+        }
         let (mut who, body) = match self.rng.below(100) {
             0..20 => {
                 let path = self.path().parse().expect("a path");
@@ -379,7 +518,7 @@ impl History {
                 (self.rng.of(&admins), Body::Revoke(revoke))
             }
             39..43 => {
-                let proposal = self.some(&[4]);
+                let proposal = self.some(&[4, 4, 14, 3]);
                 (self.rng.of(&admins), Body::CoSign(CoSign { proposal }))
             }
             43..58 => {
@@ -409,10 +548,14 @@ impl History {
                 let join = self.some(&JOINS);
                 (self.speaker(&writers), Body::Confirm(Confirm { join }))
             }
-            91..95 => {
+            91..94 => {
                 let node = self.rng.of(&joiners);
                 let admit = self.admit(node);
                 (self.rng.of(&admins), Body::Admit(admit))
+            }
+            94..95 => {
+                let heads = self.heads();
+                (self.rng.of(&admins), Body::Checkpoint(Checkpoint { heads }))
             }
             95..98 => {
                 let invite = self.some(&INVITES);
