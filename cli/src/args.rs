@@ -202,6 +202,16 @@ Examples:
   lab revoke bob
   lab revoke 4f2a91c07be3d815")]
     Revoke(RevokeArgs),
+    /// Agree with the other admins on what the history is
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  lab checkpoint                 name all that is known here, and sign it
+  lab checkpoint list            which ones hold, and which wait for more admins
+  lab checkpoint sign 3f2a…      another admin stands behind it too"
+    )]
+    Checkpoint(CheckpointArgs),
     /// Run a mesh of agents on this machine and watch it work
     #[command(after_help = "\
 Examples:
@@ -892,6 +902,38 @@ pub(crate) struct RevokeArgs {
     /// How long to wait for the machines to hear of it
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) timeout: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckpointArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<CheckpointVerb>,
+    #[command(flatten)]
+    pub(crate) create: CheckpointCreateArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum CheckpointVerb {
+    /// Name all that is known here as the history, and sign it
+    Create(CheckpointCreateArgs),
+    /// List checkpoints, and how many admins stand behind each
+    List,
+    /// Stand behind the checkpoint of another admin
+    Sign(CheckpointSignArgs),
+}
+
+#[derive(Args, Debug, Default, Clone, Copy)]
+pub(crate) struct CheckpointCreateArgs {
+    /// Only show what it would cover
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckpointSignArgs {
+    /// Which, as `lab checkpoint list` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
 }
 
 #[derive(Args, Debug)]

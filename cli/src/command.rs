@@ -4,10 +4,12 @@ mod admin;
 mod agent;
 mod apply;
 mod audit;
+mod checkpoint;
 mod completion;
 mod demo;
 mod doctor;
 mod explain;
+mod held;
 mod history;
 mod init;
 mod join;
@@ -23,6 +25,8 @@ mod target;
 mod token;
 mod trust;
 mod undo;
+
+pub(crate) use held::Majority;
 
 use crate::args::{Cli, Global, Verb};
 use crate::error::{CommandError, Exit};
@@ -105,6 +109,7 @@ async fn run(context: Context<'_>, verb: Verb) -> Result<Exit, CommandError> {
             remote::only_here(context.global, "lab join")?;
             join::run(context, args).await
         }
+        Verb::Checkpoint(args) => checkpoint::run(context, args).await,
         Verb::Token(verb) => token::run(context, verb).await,
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Operator(verb) => operator::run(context, verb).await,

@@ -1,6 +1,7 @@
 //! Turns view structs into text: tables for people, one envelope for programs.
 
 pub(crate) mod audit;
+pub(crate) mod checkpoint;
 pub(crate) mod doctor;
 pub(crate) mod heard;
 pub(crate) mod history;

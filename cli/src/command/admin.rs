@@ -89,7 +89,7 @@ async fn remove(context: Context<'_>, args: &AdminRmArgs) -> Result<Exit, Comman
     let head = revoke::last(&session, operator, &why).await?;
     context.ui.say(&revoke::consequence(&admin.name, &why));
     let ends = [(admin.key, head)];
-    revoke::preview(context, &session, &ends).await?;
+    revoke::preview(context, &session, &ends, None).await?;
     let proposal = root::amended(&session, &in_force, |next| {
         next.admins.retain(|a| a.key != admin.key);
         next.annul.retain(|a| a.key != admin.key);

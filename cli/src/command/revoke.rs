@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use lab_agent_api::{End, ViewMask};
 use lab_crdt_log::{Body, CoSign, Revoke, RevokeInvite};
-use lab_crdt_model::view::{InviteView, MemberState, MemberView, OperatorView};
+use lab_crdt_model::view::{HeldView, InviteView, MemberState, MemberView, OperatorView};
 use lab_crdt_model::{AuthorId, StatementId};
 
 use super::Context;
+use super::held::{Majority, begun, tell};
 use crate::clock::Stopwatch;
 use crate::error::{CommandError, Exit};
 use crate::print::heard::Heard;
@@ -145,7 +146,15 @@ async fn revoke_operator(
     let signer = session.signer(&picture.view)?;
     signer.admin_only()?;
     let name = &operator.name;
+    if let Some(begun) = begun(&picture.view, &operator.key, None, None)
+        && why.since.is_none()
+    {
+        return agree(context, session, &signer, picture, (name, begun), why).await;
+    }
     let head = last(session, operator, why).await?;
+    if let Some(begun) = begun(&picture.view, &operator.key, None, Some(head)) {
+        return agree(context, session, &signer, picture, (name, begun), why).await;
+    }
     context.ui.say(&consequence(name, why));
     end(
         context,
@@ -193,7 +202,9 @@ async fn revoke_admin(
         "admins who revoke each other are all out when as many agree on each side; root words decide then",
     );
     let keys = vec![(admin.key, head)];
-    let plan = preview(context, session, &keys).await?;
+    let majority = Majority::of(&picture.view);
+    let signers = 1 + agreed.map_or(0, |p| p.signers.len());
+    let plan = preview(context, session, &keys, Some((name, signers, why))).await?;
     if why.is_dry {
         return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
     }
@@ -229,6 +240,8 @@ async fn revoke_admin(
         context,
         &format!("{name} ({weight} of {count} admins agree)"),
     );
+    let stays = held_of(&after, &admin.key);
+    tell(context, majority, weight, stays, &command(name, why));
     if am_i_out {
         context.ui.warn(&format!(
             "you are out as well: as many want you out. Another admin agrees with lab revoke {name}, or root words decide: lab admin rm {name}"
@@ -355,7 +368,7 @@ async fn end(
     keys: Vec<(AuthorId, Option<StatementId>)>,
     why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
-    let plan = preview(context, session, &keys).await?;
+    let plan = preview(context, session, &keys, Some((name, 1, why))).await?;
     if why.is_dry {
         return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
     }
@@ -376,21 +389,77 @@ async fn end(
     heard(context, session, why.timeout).await
 }
 
-/// What changes on which machine when keys end, as a plan; shown to the person.
+/// Agrees with what another admin began to undo and a checkpoint holds.
+async fn agree(
+    context: Context<'_>,
+    session: &Session<'_>,
+    signer: &Signer,
+    picture: &Picture,
+    (name, begun): (&str, &HeldView),
+    why: &Why<'_>,
+) -> Result<Exit, CommandError> {
+    let majority = Majority::of(&picture.view);
+    if begun.signers.contains(&signer.author()) {
+        context.ui.say("you have said so already");
+        let signers = begun.signers.len();
+        tell(context, majority, signers, begun.count, &command(name, why));
+        return Ok(Exit::Partial);
+    }
+    let by: Vec<_> = begun.signers.iter().map(|a| picture.author(a)).collect();
+    context
+        .ui
+        .say(&format!("You agree with {}.", by.join(" and ")));
+    let keys = [(begun.key, begun.head)];
+    let signers = begun.signers.len() + 1;
+    let plan = preview(context, session, &keys, Some((name, signers, why))).await?;
+    if why.is_dry {
+        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
+    }
+    name_typed(context, name)?;
+    let Some(proposal) = begun.revocation else {
+        return Ok(Exit::Refused);
+    };
+    let body = Body::CoSign(CoSign { proposal });
+    session.submit(signer, vec![body]).await?;
+    done(
+        context,
+        &format!("{name} ({signers} of {} admins agree)", majority.admins),
+    );
+    heard(context, session, why.timeout).await
+}
+
+/// How many statements of a key a checkpoint holds against its end.
+fn held_of(picture: &Picture, key: &AuthorId) -> u32 {
+    let of_key = picture.view.held.iter().filter(|h| h.key == *key);
+    of_key.map(|h| h.count).max().unwrap_or(0)
+}
+
+/// What another admin types to say the same.
+fn command(name: &str, why: &Why<'_>) -> String {
+    match why.since {
+        Some(since) => format!("lab revoke {name} --since {since}"),
+        None => format!("lab revoke {name}"),
+    }
+}
+
+/// What changes on which machine when keys end, as a plan; shown to the person. By the root keys, or by so many admins
+/// who revoke a name.
 pub(super) async fn preview(
     context: Context<'_>,
     session: &Session<'_>,
     keys: &[(AuthorId, Option<StatementId>)],
+    by_admins: Option<(&str, usize, &Why<'_>)>,
 ) -> Result<Plan, CommandError> {
+    let before = session.picture().await?;
+    let majority = Majority::of(&before.view);
     let ends: Vec<End> = keys
         .iter()
         .map(|(key, head)| End {
             key: *key,
             head: *head,
-            is_limited: false,
+            is_limited: by_admins.is_some_and(|(_, signers, _)| signers < majority.need),
         })
         .collect();
-    let before = session.picture().await?;
     let after = session.client.suppose(&ends).await;
     let after = Picture::new(after.map_err(|error| client_error(&error))?);
     let plan = Plan::undoing(&before, &after);
@@ -401,6 +470,11 @@ pub(super) async fn preview(
             plan.text(&context.ui.style())
         };
         context.ui.say(text.trim_end());
+    }
+    if let Some((name, signers, why)) = by_admins {
+        let supposed = after.view.held.iter().filter(|h| h.revocation.is_none());
+        let stays = supposed.map(|h| h.count).sum();
+        tell(context, majority, signers, stays, &command(name, why));
     }
     Ok(plan)
 }
@@ -464,11 +538,10 @@ fn member<'a>(picture: &'a Picture, name: &str) -> Option<&'a MemberView> {
 
 fn operator<'a>(picture: &'a Picture, name: &str) -> Option<&'a OperatorView> {
     let id: Option<AuthorId> = name.parse().ok();
-    let live = picture
-        .view
-        .operators
-        .iter()
-        .filter(|o| o.is_admin || !o.is_revoked);
+    let live = picture.view.operators.iter().filter(|o| {
+        // One that a checkpoint holds is not done with.
+        o.is_admin || !o.is_revoked || begun(&picture.view, &o.key, None, None).is_some()
+    });
     live.clone()
         .find(|o| id == Some(o.key))
         .or_else(|| live.clone().find(|o| o.name == name))

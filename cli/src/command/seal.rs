@@ -1,18 +1,19 @@
 //! `lab operator seal`: an admin says up to where a grant that has ended was used.
 
-use lab_agent_api::ViewMask;
-use lab_crdt_log::{Body, RevokeGrant};
+use lab_agent_api::{End, ViewMask};
+use lab_crdt_log::{Body, CoSign, RevokeGrant};
 use lab_crdt_model::StatementId;
-use lab_crdt_model::view::{ChangeView, LateView, OperatorView};
+use lab_crdt_model::view::{ChangeView, HeldView, LateView, OperatorView};
 use serde_json::{Value as Json, json};
 
 use super::Context;
+use super::held::{Majority, begun, tell};
 use crate::args::OperatorSealArgs;
 use crate::error::{CommandError, Exit};
 use crate::print::paint::Tone;
 use crate::print::table::{Cell, Table};
 use crate::print::{Envelope, Report, Style, count};
-use crate::session::Session;
+use crate::session::{Session, client_error};
 use crate::view::picture::Picture;
 
 /// How far back a change is looked for.
@@ -32,6 +33,11 @@ pub(super) async fn run(
     if args.dry_run {
         return Ok(context.finish(&late, Envelope::default(), Exit::Done));
     }
+    if open.is_empty()
+        && let Some(held) = begun_seal(&picture, &args.operator)
+    {
+        return agree(context, &session, &picture, &name, held).await;
+    }
     if open.is_empty() {
         ui.say(&format!("nothing of {name} came late"));
         return Ok(Exit::Done);
@@ -50,18 +56,37 @@ pub(super) async fn run(
         None if args.none => format!("Let none of them count, for good ({name})?"),
         None => format!("Let all of them count ({name})?"),
     };
+    let head_of = |late: &LateView| match until {
+        Some(id) => Some(id),
+        None if args.none => late.in_time,
+        None => Some(late.last),
+    };
+    let majority = Majority::of(&picture.view);
+    let key = |grant: &StatementId| {
+        let of_grant = picture.view.operators.iter().find(|o| o.under == *grant);
+        of_grant.map(|o| o.key)
+    };
+    let ends = open.iter().filter_map(|(grant, late)| {
+        Some(End {
+            key: key(grant)?,
+            head: head_of(late),
+            is_limited: true,
+        })
+    });
+    if majority.need > 1 {
+        let supposed = session.client.suppose(&ends.collect::<Vec<_>>()).await;
+        let supposed = supposed.map_err(|error| client_error(&error))?;
+        let held = supposed.held.iter().filter(|h| h.revocation.is_none());
+        let command = format!("lab operator seal {name}");
+        tell(context, majority, 1, held.map(|h| h.count).sum(), &command);
+    }
     if !ui.confirm(&question)? {
         return Ok(Exit::Refused);
     }
     let bodies = open.iter().map(|(grant, late)| {
-        let head = match until {
-            Some(id) => Some(id),
-            None if args.none => late.in_time,
-            None => Some(late.last),
-        };
         Body::RevokeGrant(RevokeGrant {
             grant: *grant,
-            head,
+            head: head_of(late),
         })
     });
     session.submit(&signer, bodies.collect()).await?;
@@ -73,6 +98,55 @@ pub(super) async fn run(
     if ui.is_machine() {
         return Ok(context.finish(&late, Envelope::default(), Exit::Done));
     }
+    Ok(Exit::Done)
+}
+
+/// A seal of another admin that a checkpoint holds.
+fn begun_seal<'a>(picture: &'a Picture, wanted: &str) -> Option<&'a HeldView> {
+    let operators = picture.view.operators.iter();
+    let meant = operators.filter(|o| o.name == wanted || o.key.to_string() == wanted);
+    meant
+        .filter_map(|o| begun(&picture.view, &o.key, Some(&o.under), None))
+        .next()
+}
+
+/// Agrees with a seal of another admin.
+async fn agree(
+    context: Context<'_>,
+    session: &Session<'_>,
+    picture: &Picture,
+    name: &str,
+    begun: &HeldView,
+) -> Result<Exit, CommandError> {
+    let signer = session.signer(&picture.view)?;
+    signer.admin_only()?;
+    let majority = Majority::of(&picture.view);
+    let command = format!("lab operator seal {name}");
+    let signers = begun.signers.len();
+    tell(context, majority, signers, begun.count, &command);
+    let (false, Some(proposal)) = (begun.signers.contains(&signer.author()), begun.revocation)
+    else {
+        return Ok(Exit::Partial);
+    };
+    let by: Vec<_> = begun.signers.iter().map(|a| picture.author(a)).collect();
+    let until = begun
+        .head
+        .map_or_else(|| "the first".to_owned(), |h| h.short());
+    let question = format!(
+        "Agree with {} that {name} ends at {until}?",
+        by.join(" and ")
+    );
+    if !context.ui.confirm(&question)? {
+        return Ok(Exit::Refused);
+    }
+    session
+        .submit(&signer, vec![Body::CoSign(CoSign { proposal })])
+        .await?;
+    let mark = context.ui.paint().green("✓");
+    let all = majority.admins;
+    context
+        .ui
+        .say(&format!("{mark} {} of {all} admins agree", signers + 1));
     Ok(Exit::Done)
 }
 
