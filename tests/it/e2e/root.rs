@@ -371,3 +371,67 @@ fn two_honest_admins_outweigh_one_who_put_both_of_them_out() {
     let list = lab.cli(1, &["admin", "list"]).ok();
     assert!(list.contains("revoked by 2 admins"), "{list}");
 }
+
+#[test]
+fn what_two_of_three_admins_agreed_on_is_not_undone_by_the_third_until_another_says_so_too() {
+    let lab = TestLab::of(2);
+    let root = words(&lab, "root.words");
+    let [(ben, ben_public), (cleo, cleo_public)] = ["ben", "cleo"].map(|n| key_of(&lab, n));
+    for (name, public) in [("ben", &ben_public), ("cleo", &cleo_public)] {
+        let args = ["admin", "add", name, public, "--words-file", &root, "-y"];
+        lab.cli(0, &args).ok();
+    }
+    let bob = lab.operator("bob", &[]);
+    lab.until_whole();
+    lab.cli_as(&bob, 0, &["label", "add", "agreed", "-t", "n1"])
+        .ok();
+    let history = lab.cli(0, &["history", "-o", "json"]).json();
+    let first = history["data"][0]["id"].as_str().expect("an id").to_owned();
+
+    let planned = lab
+        .cli(0, &["checkpoint", "--dry-run", "-o", "json"])
+        .json();
+    assert_eq!(planned["data"]["needed"], 2, "{planned}");
+    assert_eq!(planned["data"]["up_to"], first.as_str(), "{planned}");
+    lab.cli_as(&bob, 0, &["checkpoint", "-y"]).ends_with(77);
+    let made = lab
+        .cli(0, &["checkpoint", "create", "-y", "-o", "json"])
+        .json();
+    let id = made["data"]["id"].as_str().expect("an id").to_owned();
+    lab.until_whole();
+    let list = lab.cli(1, &["checkpoint", "list"]).ok();
+    assert!(list.contains("1 of 3 admins"), "{list}");
+    let ran = lab.cli_as(&ben, 1, &["checkpoint", "sign", &id, "-y"]);
+    assert!(ran.said().contains("2 of 3 admins"), "{}", ran.said());
+    ran.ok();
+    lab.until_whole();
+    let list = lab.cli(0, &["checkpoint", "list", "-o", "json"]).json();
+    assert_eq!(list["data"][0]["effective"], true, "{list}");
+    lab.cli_as(&bob, 0, &["label", "add", "later", "-t", "n1"])
+        .ok();
+
+    // Cleo's key is stolen, and the thief undoes all that bob ever did.
+    let undo = ["revoke", "bob", "--since", &first];
+    let dry = lab.cli_as(&cleo, 1, &[&undo[..], &["--dry-run"]].concat());
+    assert!(dry.said().contains("1 more admin"), "{}", dry.said());
+    lab.cli_as(&cleo, 1, &[&undo[..], &["-y"]].concat()).ok();
+    lab.until_whole();
+    for at in 0..2 {
+        lab.until("what was not agreed on is gone", SOON, || {
+            !lab.has_label(at, "n1", "later")
+        });
+        assert!(lab.has_label(at, "n1", "agreed"));
+    }
+    lab.cli_as(&bob, 0, &["label", "add", "more", "-t", "n1"])
+        .ends_with(77);
+    let again = lab.cli_as(&cleo, 1, &[&undo[..], &["-y"]].concat());
+    assert!(again.said().contains("said so already"), "{}", again.said());
+
+    // Ben says the same, and now it goes.
+    let ran = lab.cli_as(&ben, 0, &["revoke", "bob", "-y"]);
+    assert!(ran.said().contains("You agree with cleo"), "{}", ran.said());
+    ran.ok();
+    lab.until("two of three undo it", SOON, || {
+        (0..2).all(|at| !lab.has_label(at, "n1", "agreed"))
+    });
+}
