@@ -36,6 +36,9 @@ fn body(log: &Log, s: &Statement) -> Json {
         Body::Revoke(r) if !log.root_state().root_keys.contains(&r.key) => {
             json!(["revoke", key(&r.key), head(r.head.as_ref())])
         }
+        Body::Checkpoint(c) => {
+            json!(["checkpoint", c.heads.iter().map(id).collect::<Vec<_>>()])
+        }
         Body::CoSign(c) => json!(["co-sign", id(&c.proposal)]),
         Body::RevokeGrant(r) => json!(["revoke-grant", id(&r.grant), head(r.head.as_ref())]),
         _ => json!(["other"]),
@@ -75,6 +78,7 @@ fn question(log: &Log) -> Json {
         .filter(|end| !state.root_keys.contains(&end.key));
     json!({
         "admins": state.listed.iter().map(key).collect::<Vec<_>>(),
+        "present": state.record.admins.iter().map(|a| key(&a.key)).collect::<Vec<_>>(),
         "annul": annul.map(|end| json!([key(&end.key), head(end.head.as_ref())])).collect::<Vec<_>>(),
         "statements": statements,
     })
