@@ -226,24 +226,22 @@ impl Verdict {
         // No cut of another key changes whether an admin's word counts, so the order does not matter.
         let by_admin: Vec<&Said> = set.values().filter(|s| self.is_by_admin(root, s)).collect();
         for s in &by_admin {
-            match &s.body {
-                Body::Grant(Grant {
-                    subject,
-                    rights,
-                    scope,
-                    not_after,
-                    ..
-                }) => {
-                    let right = Right {
-                        subject: *subject,
-                        rights: *rights,
-                        scope: scope.clone(),
-                        not_after: *not_after,
-                        allowed: None,
-                    };
-                    self.rights.insert(s.id, right);
-                }
-                _ => {}
+            if let Body::Grant(Grant {
+                subject,
+                rights,
+                scope,
+                not_after,
+                ..
+            }) = &s.body
+            {
+                let right = Right {
+                    subject: *subject,
+                    rights: *rights,
+                    scope: scope.clone(),
+                    not_after: *not_after,
+                    allowed: None,
+                };
+                self.rights.insert(s.id, right);
             }
         }
         for s in set.values() {

@@ -171,7 +171,7 @@ fn an_admin_whom_fewer_cut_goes_on_standing_behind_a_checkpoint_and_may_sign_one
     heads.sort_unstable();
     let body = Body::Checkpoint(Checkpoint { heads });
     let bytes = w.draft(&log, &key(1), root, body);
-    log.check(&[bytes.clone()], Wall(0)).unwrap();
+    log.check(std::slice::from_ref(&bytes), Wall(0)).unwrap();
     let Outcome::Stored { ids } = log.ingest(&bytes, Mono(0)).unwrap() else {
         panic!("its past is here")
     };

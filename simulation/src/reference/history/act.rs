@@ -75,8 +75,8 @@ impl History {
         let everyone = [&self.admins[..], &OPERATORS, &NODES, &LAPTOPS, &LAPTOP_KEYS].concat();
         let mut heads: Vec<StatementId> = Vec::new();
         for who in everyone {
-            let theirs = self.said.iter().filter(|s| s.author == who && s.is_sound);
-            let last = theirs.last().map(|s| s.id);
+            let mut theirs = self.said.iter().filter(|s| s.author == who && s.is_sound);
+            let last = theirs.next_back().map(|s| s.id);
             heads.extend(last.filter(|_| self.rng.percent(90)));
         }
         if self.rng.percent(20) {
