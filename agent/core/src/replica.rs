@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Annul, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
-    Registers, RootError, SignedRoot, StepKey, step_key,
+    Annul, Body, Draft, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError,
+    RegisterKey, Registers, RootError, SignedRoot, StepKey, seal, step_key,
 };
 use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
@@ -16,6 +16,7 @@ use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, muta
 
 use crate::ages::Ages;
 use crate::audit::Audit;
+use crate::boot::NodeKeys;
 use crate::lives::{Lives, Word};
 
 const REFUSED_MAX: usize = 100;
@@ -303,6 +304,37 @@ impl Replica {
             Err(refusal) => self.note_refusal(bytes, from, refusal.to_string(), now),
         }
         outcome
+    }
+
+    /// Says `body` as the next statement of this node under its `join`. Returns whether it was said: a node that would
+    /// fork its own chain (its store lost the middle of it, or is an old copy, or has a twin) says nothing.
+    pub(crate) fn speak(
+        &mut self,
+        keys: &NodeKeys,
+        join: StatementId,
+        refs: Vec<StatementId>,
+        body: Body,
+        now: Now,
+    ) -> bool {
+        let me = keys.node().author();
+        if self.held_back.is_some() {
+            return false;
+        }
+        if self.log.is_behind(&me) {
+            reached!("a node does not fork its own chain though its store lost the middle of it");
+            return false;
+        }
+        let tail = self.log.tail(&me);
+        let draft = Draft {
+            seq: tail.seq,
+            prev: tail.prev,
+            under: join,
+            hlc: crate::agent::sane_stamp(tail.hlc, now.wall).next(now.wall),
+            refs,
+            body,
+        };
+        seal(&self.log.mesh(), &keys.signing, &draft)
+            .is_ok_and(|bytes| self.take_statement(&bytes, None, now).is_ok())
     }
 
     /// The seeded bug M09: whether the grant that a statement relies on is over by the clock of this node.
