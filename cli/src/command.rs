@@ -8,6 +8,7 @@ mod completion;
 mod demo;
 mod doctor;
 mod explain;
+mod follow;
 mod history;
 mod init;
 mod join;

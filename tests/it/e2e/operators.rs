@@ -701,6 +701,7 @@ labels:
     for line in ["label/n2/role=web", "on/role=web/files", "comes back", "n5"] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
+    assert_eq!(shown.matches("plan ").count(), 1, "{shown}");
     assert!(
         !lab.has_label(0, "n1", "role=web"),
         "nothing is changed by looking"
