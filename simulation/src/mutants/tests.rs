@@ -112,10 +112,14 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
     let mut unseen = Vec::new();
     for (name, story) in RESOLVER {
         lab_crdt_model::mutant::wake(Some(name));
+        // What came late matters to these alone, and takes several times as long to judge.
+        let of: fn(u64) -> History = match *name {
+            "R17" | "R18" | "R19" => History::with_late,
+            _ => History::new,
+        };
         let seen = (0..3_000).find(|seed| {
-            [History::new(*seed), History::with_late(*seed)]
-                .iter_mut()
-                .any(|h| h.compare().is_err() || h.compare_stepwise().is_err())
+            let mut history = of(*seed);
+            history.compare().is_err() || history.compare_stepwise().is_err()
         });
         lab_crdt_model::mutant::wake(None);
         println!("{name} {seen:?}: {story}");
@@ -130,7 +134,7 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
 #[test]
 fn some_bugs_are_seen_by_their_oracles() {
     let mut controls = Controls::default();
-    for name in ["M08", "M35", "M49", "M70", "M71", "M72"] {
+    for name in ["M08", "M35", "M49", "M70", "M71", "M72", "M73"] {
         let mutant = named(name).unwrap();
         let fate = kill(mutant, 20_000, &mut controls);
         assert_eq!(fate.oracle, Some(mutant.oracle), "{name}: {fate:?}");
