@@ -438,6 +438,7 @@ impl Mesh {
                 address: link
                     .and_then(|it| it.address)
                     .or_else(|| known.and_then(|it| it.first()).copied()),
+                clock_ms: None,
             }
         };
         self.live.roster.nodes().map(view).collect()

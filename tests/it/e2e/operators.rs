@@ -753,4 +753,8 @@ fn what_comes_after_the_end_of_its_grant_waits_until_an_admin_seals_it() {
     });
     let said = lab.cli(1, &["operator", "seal", "bob", "-y"]).said();
     assert!(said.contains("nothing of bob came late"), "{said}");
+    lab.until("the clock of n1 is measured", 2 * SOON, || {
+        let status = lab.cli(1, &["status", "-a", "-o", "wide"]).ok();
+        status.contains("CLOCK") && status.contains("-10m")
+    });
 }
