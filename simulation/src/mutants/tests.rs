@@ -109,6 +109,10 @@ fn without_the_feature_no_bug_is_there() {
 #[test]
 fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
     use crate::reference::history::History;
+    /// Histories that showed a bug when all were tried in turn. What draws them may change: then others do.
+    const FOUND: [u64; 15] = [
+        0, 2, 5, 10, 11, 19, 20, 28, 80, 109, 126, 151, 727, 1065, 2376,
+    ];
     let mut unseen = Vec::new();
     for (name, story) in RESOLVER {
         lab_crdt_model::mutant::wake(Some(name));
@@ -117,12 +121,18 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
             "R17" | "R18" | "R19" => History::with_late,
             _ => History::new,
         };
-        let seen = (0..3_000).find(|seed| {
-            let mut history = of(*seed);
-            history.compare().is_err() || history.compare_stepwise().is_err()
-        });
+        // Most show at the end of a history; to look after each of its statements costs as much as many histories.
+        let seeds = || FOUND.into_iter().chain(0..3_000);
+        let at_end = seeds().find(|seed| of(*seed).compare().is_err());
+        let (seen, how) = match at_end {
+            Some(seed) => (Some(seed), "at its end"),
+            None => (
+                seeds().find(|seed| of(*seed).compare_stepwise().is_err()),
+                "on its way",
+            ),
+        };
         lab_crdt_model::mutant::wake(None);
-        println!("{name} {seen:?}: {story}");
+        println!("{name} history {seen:?} {how}: {story}");
         if seen.is_none() {
             unseen.push(name);
         }
