@@ -10,7 +10,7 @@ use lab_agent_core::{
     Reply,
 };
 use lab_agent_store::Store;
-use lab_crdt_model::Now;
+use lab_crdt_model::{Mono, Now};
 use lab_mesh_net::{Net, NetEvent, NetEvents};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -23,8 +23,13 @@ use crate::store_writer::{StoreWriter, Written};
 
 /// Longest nap. It bounds how late a laptop notices that it slept, and feeds the watchdogs.
 const NAP_MAX: Duration = Duration::from_secs(5);
-/// What happened goes before what is due, for so long: an agent that has work for many turns answers meanwhile.
+/// What happened goes before what is due, for so long and then for so many inputs more: an agent that has work for many
+/// turns answers meanwhile, also if each of them takes longer than that.
 const LATE_MAX_MS: u64 = 10;
+const AHEAD_MAX: u32 = 32;
+/// How often the tasks of this thread, and what they wait for, have a turn between two turns of an agent that is late. An
+/// answer over a socket takes some of them.
+const LOOKS: u32 = 4;
 /// Most questions that wait for the agent's answer; further ones wait on their channel.
 const REPLIES_MAX: usize = 256;
 
@@ -44,6 +49,36 @@ pub(crate) struct World {
     /// What the agent told and nobody took yet. Taken once a turn.
     told: Vec<Told>,
     nap_max: Duration,
+    turns: Turns,
+}
+
+/// Whose turn it is when something is due and something else happened.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Inputs that went before a wake that is late.
+    ahead: u32,
+}
+
+impl Turns {
+    /// Whether a wake that is due `at` some time must not wait for anything any more.
+    fn is_overdue(&mut self, at: Option<Mono>, now: Mono) -> bool {
+        if at.is_none_or(|at| now < at.plus_ms(LATE_MAX_MS)) {
+            self.ahead = 0;
+        }
+        let is_overdue = self.ahead >= AHEAD_MAX;
+        if is_overdue {
+            self.ahead = 0;
+        }
+        is_overdue
+    }
+
+    fn happened(&mut self) {
+        self.ahead = self.ahead.saturating_add(1);
+    }
+
+    fn woken(&mut self) {
+        self.ahead = 0;
+    }
 }
 
 /// What may interest whoever drives the loop.
@@ -88,6 +123,7 @@ impl World {
             ready: VecDeque::new(),
             told: Vec::new(),
             nap_max: NAP_MAX,
+            turns: Turns::default(),
         }
     }
 
@@ -176,8 +212,7 @@ impl World {
             return Ok(Some(input));
         }
         let (at, now) = (deadline.map(|deadline| deadline.at), clock::mono());
-        if at.is_some_and(|at| at.plus_ms(LATE_MAX_MS) <= now) {
-            // Tasks of this thread have their turn as well.
+        if self.turns.is_overdue(at, now) {
             tokio::task::yield_now().await;
             return Ok(Some(Input::Wake));
         }
@@ -204,7 +239,9 @@ impl World {
         };
         let is_due = async {
             if nap.is_zero() {
-                tokio::task::yield_now().await;
+                for _ in 0..LOOKS {
+                    tokio::task::yield_now().await;
+                }
             } else {
                 tokio::time::sleep(nap).await;
             }
@@ -213,9 +250,11 @@ impl World {
             biased;
             happened = happens => happened?,
             () = is_due => {
+                self.turns.woken();
                 return Ok(at.is_some_and(|at| clock::mono() >= at).then_some(Input::Wake));
             }
         };
+        self.turns.happened();
         match happened {
             Happened::Written(written) => {
                 let result = written.result.map_err(|e| crate::error::chain(&e));
@@ -351,5 +390,31 @@ impl EffectRunner {
         let done = busy.await;
         self.busy = None;
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_always_late_answers_between_its_turns_and_still_has_them() {
+        // Each turn takes longer than lateness is borne, and ends with work for the next one; something always happens.
+        let (mut turns, mut now, mut order) = (Turns::default(), Mono(0), Vec::new());
+        let mut at = now;
+        for _ in 0..200 {
+            let is_wake = turns.is_overdue(Some(at), now);
+            if is_wake {
+                at = now;
+                now = now.plus_ms(3 * LATE_MAX_MS);
+            } else {
+                turns.happened();
+                now = now.plus_ms(1);
+            }
+            order.push(is_wake);
+        }
+        assert!(order.windows(2).all(|two| two != [true, true]), "{order:?}");
+        let longest = order.split(|is_wake| *is_wake).map(<[bool]>::len).max();
+        assert!(longest <= Some(AHEAD_MAX as usize + LATE_MAX_MS as usize));
     }
 }
