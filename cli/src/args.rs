@@ -167,6 +167,7 @@ Examples:
 Examples:
   lab status
   lab status role=web and not @canary
+  lab status -a -o wide           every machine, with agent, clock and labels
   lab status --exit-code -q       for monitoring: exit 2 when something is not ok")]
     Status(StatusArgs),
     /// Show who changed what and when
@@ -188,7 +189,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   lab undo                        your own last change
-  lab undo k3f9… --dry-run        what would stand again")]
+  lab undo k3f7… --dry-run        what would stand again")]
     Undo(UndoArgs),
     /// Check this machine and its replica
     Doctor(DoctorArgs),
@@ -200,7 +201,8 @@ Examples:
 Examples:
   lab revoke pi1
   lab revoke bob
-  lab revoke 4f2a91c07be3d815")]
+  lab revoke bob --since k3f7… --dry-run   what would be undone from that change on
+  lab revoke 4f2a91c07be3d815              a token")]
     Revoke(RevokeArgs),
     /// Agree with the other admins on what the history is
     #[command(
@@ -431,7 +433,7 @@ pub(crate) enum OperatorVerb {
     #[command(after_help = "\
 Examples:
   lab operator key --name bob                        on bob's device
-  lab operator add bob key:k3f9… --right labels,config
+  lab operator add bob key:k3f7… --right labels,config
   lab operator add ci key:… --scope on/role=web --ttl 90d")]
     Add(OperatorAddArgs),
     /// Take an operator's rights away (the same as `lab revoke`)
@@ -441,7 +443,7 @@ Examples:
 Examples:
   lab operator seal lap --dry-run       what came late
   lab operator seal lap                 all of it counts
-  lab operator seal lap --until 3f2a…   only what was said up to this change
+  lab operator seal lap --until k3f7…   only what was said up to this change
   lab operator seal lap --none          nothing of it counts")]
     Seal(OperatorSealArgs),
 }
@@ -454,14 +456,14 @@ pub(crate) enum AdminVerb {
     #[command(after_help = "\
 Examples:
   lab operator key --name ben                      on ben's device: makes the key
-  lab admin add ben key:k3f9…                      asks for the words of the root key
+  lab admin add ben key:k3f7…                      asks for the words of the root key
   lab admin add ben key:… --words-file ./one.words --out ben.json   when more keepers have to sign")]
     Add(AdminAddArgs),
     /// Take an admin out of the root record: also one that cannot be asked any more
     #[command(after_help = "\
 Examples:
   lab admin rm ben                   what ben did so far stays
-  lab admin rm ben --since k3f9…     what ben did from this change on is undone")]
+  lab admin rm ben --since k3f7…     what ben did from this change on is undone")]
     Rm(AdminRmArgs),
 }
 

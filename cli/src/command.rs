@@ -9,6 +9,7 @@ mod completion;
 mod demo;
 mod doctor;
 mod explain;
+mod follow;
 mod held;
 mod history;
 mod init;

@@ -145,18 +145,25 @@ impl<'a> Session<'a> {
 
     /// The person's key, opened, and what the mesh lets it do.
     pub(crate) fn signer(&self, view: &ReplicaView) -> Result<Signer, CommandError> {
-        let signer = self.signer_cut_or_not(view)?;
-        if signer.operator.is_revoked {
-            let message = format!("the rights of {} were revoked", signer.operator.name);
-            return Err(
-                CommandError::new(Exit::Permission, "K008", message).hint("lab operator list")
-            );
+        let (file, operator) = self.own_key(view)?;
+        if operator.is_revoked {
+            return Err(out_of_rights(operator, "were revoked"));
         }
-        Ok(signer)
+        self.open_signer(&file, operator)
     }
 
     /// The same for those who were revoked as well: what an admin says against other admins may outweigh that.
     pub(crate) fn signer_cut_or_not(&self, view: &ReplicaView) -> Result<Signer, CommandError> {
+        let (file, operator) = self.own_key(view)?;
+        self.open_signer(&file, operator)
+    }
+
+    /// The file of the person's key, not opened, and who they are to the mesh. What is wrong is found here: nobody types
+    /// a passphrase to hear of it.
+    fn own_key<'v>(
+        &self,
+        view: &'v ReplicaView,
+    ) -> Result<(KeyFile, &'v OperatorView), CommandError> {
         let path = self.key_path(&view.mesh);
         if !path.exists() {
             let message = format!("there is no key for this mesh at {}", path.display());
@@ -182,14 +189,15 @@ impl<'a> Session<'a> {
             })?;
         let is_over = operator.not_after.is_some_and(|end| view.at > end);
         if is_over {
-            let message = format!("the rights of {} expired", operator.name);
-            return Err(
-                CommandError::new(Exit::Permission, "K008", message).hint("lab operator list")
-            );
+            return Err(out_of_rights(operator, "expired"));
         }
+        Ok((file, operator))
+    }
+
+    fn open_signer(&self, file: &KeyFile, operator: &OperatorView) -> Result<Signer, CommandError> {
         let key = match self.global.open.key(&file.public) {
             Some(key) => key,
-            None => open_key(&file, self.ui)?,
+            None => open_key(file, self.ui)?,
         };
         Ok(Signer {
             key,
@@ -262,6 +270,11 @@ impl<'a> Session<'a> {
         });
         self.submit(signer, bodies.collect()).await
     }
+}
+
+fn out_of_rights(operator: &OperatorView, how: &str) -> CommandError {
+    let message = format!("the rights of {} {how}", operator.name);
+    CommandError::new(Exit::Permission, "K008", message).hint("lab operator list")
 }
 
 /// Where the key for a mesh is: `--key`, `LAB_KEY`, or the usual place.

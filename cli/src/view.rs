@@ -3,6 +3,7 @@
 //! Whoever holds the same replica sees the same, whichever machine it is and whoever else can be reached.
 
 pub(crate) mod audit;
+pub(crate) mod change;
 pub(crate) mod doctor;
 pub(crate) mod effect;
 pub(crate) mod history;

@@ -33,6 +33,7 @@ mod local_writes_are_taken_while_the_disk_works;
 mod memory_stays_bounded;
 mod no_livelock;
 mod no_panic;
+mod nodes_are_heard_at_their_pace;
 mod only_authorised_intent_counts;
 mod queues_stay_bounded;
 mod reconnecting_costs_what_changed;
@@ -160,6 +161,7 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Oracle>> {
         )),
         Box::new(reconnecting_costs_what_changed::ReconnectCost::new(limits)),
         Box::new(no_livelock::Livelock::new(limits)),
+        Box::new(nodes_are_heard_at_their_pace::Pace::new(limits)),
         Box::new(expired_members_stay_out::Leases::default()),
         Box::new(copied_keys_are_noticed::Copies::default()),
         Box::new(what_comes_late_waits::Latecomers::default()),

@@ -867,6 +867,9 @@ impl Member {
         for peer in peers.iter_mut().filter(|p| p.address.is_none()) {
             peer.address = self.addresses_of(&peer.node, &[]).first().copied();
         }
+        for peer in &mut peers {
+            peer.clock_ms = self.clock.ahead_of(&peer.node);
+        }
         peers
     }
 

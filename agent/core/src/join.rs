@@ -612,9 +612,6 @@ pub(crate) fn witness(
     now: Now,
 ) -> bool {
     let me = keys.node();
-    if replica.held_back.is_some() {
-        return false;
-    }
     let registrars = replica.log.root().registrars.clone();
     let roster = &replica.log.authority().roster;
     let Some(state) = roster.invites.get(&body.invite) else {
@@ -646,37 +643,20 @@ pub(crate) fn witness(
     if is_promised || replica.log.is_witnessed_by(&join.id, &me.author()) {
         return false;
     }
-    if replica.log.is_behind(&me.author()) {
-        reached!("a node does not fork its own chain though its store lost the middle of it");
-        return false;
-    }
-    let tail = replica.log.tail(&me.author());
-    let draft = Draft {
-        seq: tail.seq,
-        prev: tail.prev,
-        under,
-        hlc: crate::agent::sane_stamp(tail.hlc, now.wall).next(now.wall),
-        refs: vec![],
-        body: Body::Witness(Witness {
+    let witness = Body::Witness(Witness {
+        join: join.id,
+        seen_at: now.wall,
+    });
+    let is_taken = replica.speak(keys, under, Vec::new(), witness, now);
+    if is_taken {
+        let act = Act::Witnessed {
+            node: join.author.node(),
             join: join.id,
-            seen_at: now.wall,
-        }),
-    };
-    match seal(&replica.log.mesh(), &keys.signing, &draft) {
-        Ok(bytes) => {
-            let is_taken = replica.take_statement(&bytes, None, now).is_ok();
-            if is_taken {
-                let act = Act::Witnessed {
-                    node: join.author.node(),
-                    join: join.id,
-                    invite: body.invite,
-                };
-                replica.audit.note(None, act, now);
-            }
-            is_taken
-        }
-        Err(_) => false,
+            invite: body.invite,
+        };
+        replica.audit.note(None, act, now);
     }
+    is_taken
 }
 
 fn may_witness(invite: &Invite, registrars: &[NodeId], me: &NodeId) -> bool {

@@ -36,6 +36,7 @@ mod input;
 mod join;
 mod lives;
 mod output;
+mod pace;
 mod present;
 mod rate;
 mod replica;

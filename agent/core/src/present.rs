@@ -54,9 +54,10 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     if mask.roster {
         issues.extend(double_uses(&mut replica.log));
     }
-    for (grant, late) in late(&mut replica.log) {
+    let late = late(&mut replica.log);
+    for (grant, late) in &late {
         let grants = &replica.log.authority_as_resolved().grants;
-        let name = grants.get(&grant).map_or("?", |g| &g.name);
+        let name = grants.get(grant).map_or("?", |g| &g.name);
         let what = format!(
             "{} changes of {name} came after their lease or grant had ended, and do not count yet",
             late.count
@@ -69,7 +70,7 @@ pub(crate) fn view(replica: &mut Replica, mask: ViewMask, facts: Facts<'_>) -> R
     }
     let history = history(&mut replica.log, mask.history_count);
     let (members, operators, invites) = if mask.roster {
-        roster(&mut replica.log, now)
+        roster(&mut replica.log, late, now)
     } else {
         Default::default()
     };
@@ -176,10 +177,13 @@ fn proposals(authority: &Authority, admin: &AuthorId) -> Vec<ProposalView> {
         .collect()
 }
 
-fn roster(log: &mut Log, now: Wall) -> (Vec<MemberView>, Vec<OperatorView>, Vec<InviteView>) {
+fn roster(
+    log: &mut Log,
+    mut late: BTreeMap<StatementId, LateView>,
+    now: Wall,
+) -> (Vec<MemberView>, Vec<OperatorView>, Vec<InviteView>) {
     let admins = log.root().admins.clone();
     let root = StatementId(log.mesh().0);
-    let mut late = late(log);
     let authority = log.authority();
     let mut members: Vec<_> = authority
         .roster
@@ -520,15 +524,8 @@ fn summary(body: &Body) -> String {
             Err(error) => error.to_string(),
         },
         Body::Vouch(v) => {
-            let what = match v.heads.as_slice() {
-                [] => "nothing".to_owned(),
-                heads => heads
-                    .iter()
-                    .map(|h| h.short())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            };
-            format!("heard {what} under grant {}", v.grant.short())
+            let heads: Vec<_> = v.heads.iter().map(|h| h.short()).collect();
+            format!("heard {} under grant {}", heads.join(", "), v.grant.short())
         }
         Body::Checkpoint(c) => format!("what {} authors said is the history", c.heads.len()),
         Body::Unknown(kind, _) => format!("kind {} of a later version", kind.0),

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
-    Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError, RegisterKey,
-    Registers, RootError, SignedRoot, StepKey, Supposed, step_key,
+    Body, Draft, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError,
+    RegisterKey, Registers, RootError, SignedRoot, StepKey, Supposed, seal, step_key,
 };
 use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::RefusedView;
-use lab_crdt_model::{AuthorId, Issue, NodeId, Now, Path, StatementId, Wall, mutant, reached};
+use lab_crdt_model::{
+    AuthorId, Issue, Mono, NodeId, Now, Path, StatementId, Wall, mutant, reached, sometimes,
+};
 
 use crate::ages::Ages;
 use crate::audit::Audit;
+use crate::boot::NodeKeys;
 use crate::lives::{Lives, Word};
+use crate::pace::Paces;
 
 const REFUSED_MAX: usize = 100;
 /// About what a document costs, bytes: at all, and for each edit.
@@ -45,6 +49,7 @@ pub(crate) struct Replica {
     pub(crate) log: Log,
     pub(crate) registers: Registers,
     ages: Ages,
+    paces: Paces,
     pub(crate) lives: Lives,
     /// Why this node must not continue its own chain now, for people.
     pub(crate) held_back: Option<&'static str>,
@@ -132,6 +137,7 @@ impl Replica {
             log,
             registers: Registers::with_memo(memo.clone()),
             ages: Ages::default(),
+            paces: Paces::default(),
             lives: Lives::default(),
             held_back: None,
             heads: heads_digest(&document),
@@ -150,6 +156,7 @@ impl Replica {
             log: self.log.supposing(ends),
             registers: self.registers.clone(),
             ages: self.ages.clone(),
+            paces: Paces::default(),
             lives: Lives::default(),
             held_back: None,
             document: Arc::clone(&self.document),
@@ -239,6 +246,7 @@ impl Replica {
                     log: self.log.with_memo_of(Memo::none()),
                     registers: Registers::default(),
                     ages: Ages::default(),
+                    paces: Paces::default(),
                     lives: Lives::default(),
                     held_back: None,
                     document: Arc::clone(&self.document),
@@ -305,6 +313,37 @@ impl Replica {
         outcome
     }
 
+    /// Says `body` as the next statement of this node under its `join`. Returns whether it was said: a node that would
+    /// fork its own chain (its store lost the middle of it, or is an old copy, or has a twin) says nothing.
+    pub(crate) fn speak(
+        &mut self,
+        keys: &NodeKeys,
+        join: StatementId,
+        refs: Vec<StatementId>,
+        body: Body,
+        now: Now,
+    ) -> bool {
+        let me = keys.node().author();
+        if self.held_back.is_some() {
+            return false;
+        }
+        if self.log.is_behind(&me) {
+            reached!("a node does not fork its own chain though its store lost the middle of it");
+            return false;
+        }
+        let tail = self.log.tail(&me);
+        let draft = Draft {
+            seq: tail.seq,
+            prev: tail.prev,
+            under: join,
+            hlc: crate::agent::sane_stamp(tail.hlc, now.wall).next(now.wall),
+            refs,
+            body,
+        };
+        seal(&self.log.mesh(), &keys.signing, &draft)
+            .is_ok_and(|bytes| self.take_statement(&bytes, None, now).is_ok())
+    }
+
     /// The seeded bug M09: whether the grant that a statement relies on is over by the clock of this node.
     fn is_late(&self, bytes: &Bytes, now: Wall) -> bool {
         let under = bytes.get(74..106).and_then(|b| b.first_chunk());
@@ -331,6 +370,9 @@ impl Replica {
             .get(2..34)
             .and_then(|b| b.first_chunk())
             .and_then(|node| self.newest_word(&NodeId(*node)));
+        if from.is_some() && !self.has_pace(bytes, now) {
+            return None;
+        }
         let count = self.registers.node_count();
         let members = &self.log.authority_as_resolved().roster.members;
         let taken = self.registers.ingest(&mesh, bytes, |node| {
@@ -341,6 +383,9 @@ impl Replica {
         match taken {
             Ok(Some(register)) => {
                 let (node, section, seq) = (register.node, register.section, register.seq);
+                if from.is_some() {
+                    self.paces.spend(node, section, bytes.len(), now.mono);
+                }
                 let (place, now_count) = (self.registers.place(&node), self.registers.node_count());
                 let is_first = now_count > count;
                 self.ages
@@ -391,6 +436,41 @@ impl Replica {
                 None
             }
         }
+    }
+
+    /// Whether reports of this node and section come slowly enough for another one. Those that are no news cost nothing.
+    fn has_pace(&self, bytes: &Bytes, now: Now) -> bool {
+        let node = bytes.get(2..34).and_then(|b| b.first_chunk());
+        let section = bytes.get(1).and_then(|b| Section::from_wire(*b));
+        let Some((node, section)) = node.zip(section) else {
+            return true;
+        };
+        let has_room = self.paces.has_room(&NodeId(*node), section, now.mono) || mutant!("M73");
+        sometimes!(
+            !has_room,
+            "a report was left out: its node reports too often"
+        );
+        has_room
+    }
+
+    /// Reports of which no more is taken in now are not asked for either.
+    pub(crate) fn mute_reports(&mut self, now: Mono) {
+        self.registers.mute(self.paces.full(now));
+    }
+
+    /// Forgets what is no longer needed of how often nodes report.
+    pub(crate) fn tidy_paces(&mut self, now: Mono) {
+        self.paces.tidy(now);
+    }
+
+    /// Whether these bytes are the newest report of its node and section.
+    pub(crate) fn is_standing(&self, bytes: &Bytes) -> bool {
+        let node = bytes.get(2..34).and_then(|b| b.first_chunk());
+        let section = bytes.get(1).and_then(|b| Section::from_wire(*b));
+        let standing = node
+            .zip(section)
+            .and_then(|(node, section)| self.registers.get(&NodeId(*node), section));
+        standing.is_some_and(|register| register.bytes == *bytes)
     }
 
     /// What a node said last.
@@ -480,7 +560,11 @@ impl Replica {
             .iter()
             .map(|r| size_of_val(r) + r.why.len())
             .sum();
-        refused + self.ages.memory() + self.lives.memory() + self.audit.memory()
+        refused
+            + self.ages.memory()
+            + self.paces.memory()
+            + self.lives.memory()
+            + self.audit.memory()
     }
 
     pub(crate) fn note_refusal(

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use lab_crdt_log::seal_register;
 use lab_crdt_model::report::{Beacon, Facts, Section, Status};
 use lab_crdt_model::store::{StoreOp, Table};
-use lab_crdt_model::{MeshId, mutant};
+use lab_crdt_model::{MeshId, Mono, mutant, sometimes};
 use serde::Serialize;
 
 use crate::boot::{META_SEQ, NodeKeys};
+use crate::pace;
+use crate::rate::Bucket;
 use crate::replica::put;
 
 /// Register numbers are reserved on disk in blocks, so that none is used twice after a crash.
@@ -25,6 +27,9 @@ pub(crate) struct Reporter {
     is_facts_said: bool,
     pub(crate) status: Status,
     said_status: Option<Status>,
+    /// How much was said of late, so that others never leave out what is said.
+    facts_pace: Bucket,
+    status_pace: Bucket,
     /// Numbers may be used from here on only once the reservation is durable.
     is_reserved: bool,
 }
@@ -44,6 +49,8 @@ impl Reporter {
             is_facts_said: false,
             status: Status::default(),
             said_status: None,
+            facts_pace: Bucket::default(),
+            status_pace: Bucket::default(),
             is_reserved: false,
         }
     }
@@ -139,19 +146,43 @@ impl Reporter {
             || self.said_status.as_ref() != Some(&self.status)
     }
 
-    /// Facts and status, where they differ from what was said last.
-    pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys) -> Vec<Bytes> {
+    /// Facts and status, where they differ from what was said last and may be said by now.
+    pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys, now: Mono) -> Vec<Bytes> {
         let mut out = Vec::new();
-        if let Some(facts) = self.facts.clone().filter(|_| !self.is_facts_said) {
-            out.extend(self.seal(mesh, keys, Section::Facts, &facts));
+        let rate = pace::said(Section::Facts);
+        if let Some(facts) = self
+            .facts
+            .clone()
+            .filter(|_| !self.is_facts_said && !self.facts_pace.is_empty(rate, now))
+        {
+            let said = self.seal(mesh, keys, Section::Facts, &facts);
+            let bytes = said.as_ref().map_or(0, Bytes::len);
+            self.facts_pace.spend(pace::cost(bytes), rate, now);
             self.is_facts_said = true;
+            out.extend(said);
         }
-        if self.said_status.as_ref() != Some(&self.status) {
+        let rate = pace::said(Section::Status);
+        if self.said_status.as_ref() != Some(&self.status) && !self.status_pace.is_empty(rate, now)
+        {
             let status = self.status.clone();
-            out.extend(self.seal(mesh, keys, Section::Status, &status));
+            let said = self.seal(mesh, keys, Section::Status, &status);
+            let bytes = said.as_ref().map_or(0, Bytes::len);
+            self.status_pace.spend(pace::cost(bytes), rate, now);
             self.said_status = Some(status);
+            out.extend(said);
         }
         out
+    }
+
+    /// When what was left unsaid may be said; none if nothing was.
+    pub(crate) fn news_at(&self) -> Option<Mono> {
+        let facts = (self.facts.is_some() && !self.is_facts_said)
+            .then(|| self.facts_pace.ready_at(1, pace::said(Section::Facts)));
+        let status = (self.said_status.as_ref() != Some(&self.status))
+            .then(|| self.status_pace.ready_at(1, pace::said(Section::Status)));
+        let at = facts.into_iter().chain(status).min();
+        sometimes!(at.is_some(), "a node waits before it reports again");
+        at
     }
 }
 
@@ -180,6 +211,25 @@ mod tests {
         assert!(!reporter.has_news());
         reporter.set_facts(Some(facts("nas")));
         assert!(reporter.has_news());
+    }
+
+    #[test]
+    fn what_changes_without_end_is_said_at_its_pace_and_the_last_of_it_is_said() {
+        let keys = NodeKeys::new(&[3; 32]);
+        let mesh = MeshId([1; 32]);
+        let mut reporter = Reporter::new(None, 1);
+        let mut said = 0;
+        for ms in 0..60_000 {
+            reporter.status.ok_count = ms;
+            said += reporter
+                .news(&mesh, &keys, Mono(0).plus_ms(ms.into()))
+                .len();
+        }
+        assert!((64..300).contains(&said), "{said}");
+        let at = reporter.news_at().expect("something is left to say");
+        assert!(at <= Mono(0).plus_ms(61_000));
+        assert_eq!(reporter.news(&mesh, &keys, at).len(), 1);
+        assert!(!reporter.has_news() && reporter.news_at().is_none());
     }
 
     #[test]

@@ -180,6 +180,11 @@ impl Clock {
         self.off.map(|off| (off, self.heard.len()))
     }
 
+    /// By how much the clock of another is ahead of the time here, as far as it was heard of late.
+    pub(crate) fn ahead_of(&self, node: &NodeId) -> Option<i64> {
+        self.heard.get(node).map(|it| it.offset - self.last)
+    }
+
     /// Whose clock is off against the time here, and by how much.
     pub(crate) fn others_off(&self) -> impl Iterator<Item = (NodeId, i64)> + '_ {
         let off = |it: &Heard| it.offset - self.last;
@@ -246,6 +251,8 @@ mod tests {
         );
         assert_eq!(clock.now(at(0, 5_000)).0, Wall(TRUE_MS));
         assert_eq!(clock.others_off().count(), 2);
+        assert_eq!(clock.ahead_of(&NodeId([3; 32])), Some(10));
+        assert_eq!(clock.ahead_of(&NodeId([9; 32])), None);
     }
 
     #[test]

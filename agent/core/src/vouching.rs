@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lab_crdt_log::{Authority, Body, Draft, Vouch, seal};
+use lab_crdt_log::{Authority, Body, Vouch};
 use lab_crdt_model::limit::LATE_MS;
 use lab_crdt_model::view::MemberState;
 use lab_crdt_model::{Mono, Now, StatementId, Wall, mutant, reached};
@@ -70,12 +70,13 @@ impl Vouching {
                     self.closed.insert(grant);
                 }
                 Ok(Some(heads)) => {
-                    let vouch = Vouch {
+                    let refs = heads.clone();
+                    let vouch = Body::Vouch(Vouch {
                         grant,
                         heads,
                         at: now.wall,
-                    };
-                    if !mutant!("M65") && vouch_for(replica, keys, join, vouch, now) {
+                    });
+                    if !mutant!("M65") && replica.speak(keys, join, refs, vouch, now) {
                         reached!("a node vouched for what it had heard under a grant");
                         has_spoken = true;
                         self.closed.insert(grant);
@@ -88,29 +89,4 @@ impl Vouching {
         }
         has_spoken
     }
-}
-
-fn vouch_for(
-    replica: &mut Replica,
-    keys: &NodeKeys,
-    under: StatementId,
-    vouch: Vouch,
-    now: Now,
-) -> bool {
-    let me = keys.node().author();
-    // It would fork its own chain: its store lost the middle of it, or is an old copy, or has a twin.
-    if replica.log.is_behind(&me) || replica.held_back.is_some() {
-        return false;
-    }
-    let tail = replica.log.tail(&me);
-    let draft = Draft {
-        seq: tail.seq,
-        prev: tail.prev,
-        under,
-        hlc: crate::agent::sane_stamp(tail.hlc, now.wall).next(now.wall),
-        refs: vouch.heads.clone(),
-        body: Body::Vouch(vouch),
-    };
-    seal(&replica.log.mesh(), &keys.signing, &draft)
-        .is_ok_and(|bytes| replica.take_statement(&bytes, None, now).is_ok())
 }

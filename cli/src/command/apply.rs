@@ -6,23 +6,17 @@ use std::time::Duration;
 use lab_crdt_config::Comparison;
 use lab_crdt_model::time::parse_duration_ms;
 use serde_json::{Value as Json, json};
-use tokio_stream::StreamExt as _;
 
 use super::Context;
+use super::follow::follow;
 use super::plan::{exit_of, make, read};
 use crate::args::ApplyArgs;
-use crate::clock::Stopwatch;
 use crate::error::{CommandError, Exit};
 use crate::print::plan::summary;
 use crate::print::{Report, Style, count};
 use crate::session::Session;
 use crate::view::picture::Picture;
 use crate::view::plan::{Outcome, outcome};
-
-/// Shortest time between two looks at the replica.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
-/// Longest time between two looks, when nothing is heard.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 /// Applies and watches.
 pub(super) async fn run(context: Context<'_>, args: ApplyArgs) -> Result<Exit, CommandError> {
@@ -102,7 +96,7 @@ pub(super) async fn run(context: Context<'_>, args: ApplyArgs) -> Result<Exit, C
     if args.no_wait {
         exit = exit.worst(exit_of(plan));
     } else {
-        report.outcomes = follow(context, &session, &targets, timeout).await?;
+        report.outcomes = watch(context, &session, &targets, timeout).await?;
         for outcome in report.outcomes.values() {
             exit = exit.worst(match outcome {
                 Outcome::Done => Exit::Done,
@@ -139,7 +133,7 @@ pub(super) fn duration(flag: &str, text: &str) -> Result<Duration, CommandError>
 }
 
 /// Watches until every target is done, failed or silent, or the time is over. One line per machine, when it ends.
-async fn follow(
+async fn watch(
     context: Context<'_>,
     session: &Session<'_>,
     targets: &BTreeSet<String>,
@@ -152,40 +146,19 @@ async fn follow(
     if targets.is_empty() {
         return Ok(outcomes);
     }
-    let watch = Stopwatch::start();
-    let mut notices = session
-        .client
-        .watch()
-        .await
-        .map_err(|error| crate::session::client_error(&error))?;
-    loop {
-        let picture = session.picture().await?;
-        look(context, &picture, &mut outcomes, watch.elapsed());
-        let is_waiting = outcomes.values().any(|o| *o == Outcome::Waiting);
-        let left = timeout.saturating_sub(watch.elapsed());
-        if !is_waiting || left.is_zero() {
-            break;
-        }
-        tokio::time::sleep(LOOK_EVERY.min(left)).await;
-        let patience = LOOK_AT_LEAST_EVERY.min(timeout.saturating_sub(watch.elapsed()));
-        match tokio::time::timeout(patience, notices.next()).await {
-            Ok(Some(Ok(_notice))) => drain(&mut notices).await,
-            Ok(Some(Err(error))) => return Err(crate::session::client_error(&error)),
-            Ok(None) | Err(_) => {}
-        }
-    }
+    let mut took = Duration::ZERO;
+    follow(session, timeout, |picture, elapsed| {
+        look(context, picture, &mut outcomes, elapsed);
+        took = elapsed;
+        outcomes.values().all(|o| *o != Outcome::Waiting)
+    })
+    .await?;
     for (name, outcome) in &outcomes {
         if *outcome == Outcome::Waiting {
-            tell(context, name, outcome, watch.elapsed());
+            tell(context, name, outcome, took);
         }
     }
     Ok(outcomes)
-}
-
-/// Takes the notices that are there already, so that one look answers them all.
-async fn drain<S: tokio_stream::Stream + Unpin>(notices: &mut S) {
-    let now = Duration::ZERO;
-    while let Ok(Some(_)) = tokio::time::timeout(now, notices.next()).await {}
 }
 
 fn look(

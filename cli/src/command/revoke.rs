@@ -8,20 +8,16 @@ use lab_crdt_model::view::{HeldView, InviteView, MemberState, MemberView, Operat
 use lab_crdt_model::{AuthorId, StatementId};
 
 use super::Context;
+use super::follow::follow;
 use super::held::{Majority, begun, tell};
-use crate::clock::Stopwatch;
 use crate::error::{CommandError, Exit};
 use crate::print::heard::Heard;
 use crate::print::{Envelope, Report};
 use crate::session::{Session, Signer, client_error, shorten};
+use crate::view::change::{self, HISTORY_COUNT};
 use crate::view::picture::Picture;
 use crate::view::plan::Plan;
 use crate::view::token;
-
-/// Time between two looks at who has heard of it.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
-/// How far back a change is looked for.
-const HISTORY_COUNT: u32 = 100_000;
 
 /// What a person said about a revocation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +30,12 @@ pub(super) struct Why<'a> {
     pub(super) is_dry: bool,
     /// How long to wait for the machines to hear of it.
     pub(super) timeout: Duration,
+}
+
+impl Why<'_> {
+    fn reason(&self) -> String {
+        shorten(self.message.unwrap_or_default()).to_owned()
+    }
 }
 
 /// Revokes whatever is called `name`.
@@ -201,14 +203,8 @@ async fn revoke_admin(
     context.ui.warn(
         "admins who revoke each other are all out when as many agree on each side; root words decide then",
     );
-    let keys = vec![(admin.key, head)];
     let majority = Majority::of(&picture.view);
     let signers = 1 + agreed.map_or(0, |p| p.signers.len());
-    let plan = preview(context, session, &keys, Some((name, signers, why))).await?;
-    if why.is_dry {
-        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
-    }
-    name_typed(context, name)?;
     let body = match agreed {
         Some(proposal) => Body::CoSign(CoSign {
             proposal: proposal.id,
@@ -216,10 +212,14 @@ async fn revoke_admin(
         None => Body::Revoke(Revoke {
             key: admin.key,
             head,
-            reason: shorten(why.message.unwrap_or_default()).to_owned(),
+            reason: why.reason(),
         }),
     };
-    session.submit(&signer, vec![body]).await?;
+    let keys = [(admin.key, head)];
+    let voice = Voice { name, signers, why };
+    if !say(context, session, &signer, &keys, vec![body], &voice).await? {
+        return Ok(Exit::Done);
+    }
     let after = session.picture().await?;
     let admins: Vec<_> = after.view.operators.iter().filter(|o| o.is_admin).collect();
     let now = admins.iter().find(|o| o.key == admin.key);
@@ -335,15 +335,12 @@ pub(super) async fn last(
         .iter()
         .filter(|c| c.author == operator.key)
         .collect();
-    let is_meant = |id: &StatementId| id.to_string() == since || id.short() == since;
-    match own.iter().position(|c| is_meant(&c.id)) {
-        Some(at) => Ok(own.get(at + 1).map(|c| c.id)),
-        None => {
-            let what = format!("{} made no change called `{since}`", operator.name);
-            Err(CommandError::new(Exit::NoMatch, "M027", what)
-                .hint("lab history shows who changed what"))
-        }
-    }
+    let first = change::find(own.iter().copied(), since).ok_or_else(|| {
+        let what = format!("{} made no change called `{since}`", operator.name);
+        CommandError::new(Exit::NoMatch, "M027", what).hint("lab history shows who changed what")
+    })?;
+    let mut before = own.iter().skip_while(|c| c.id != first.id).skip(1);
+    Ok(before.next().map(|c| c.id))
 }
 
 /// The newest statement of a key known here: everything it said so far still counts.
@@ -359,7 +356,7 @@ pub(super) async fn newest(
     Ok((tail.seq > 0).then_some(tail.prev))
 }
 
-/// Shows what is undone, asks, ends keys, each at the last statement that still counts, and tells who has heard of it.
+/// Ends keys, each at the last statement that still counts, and tells who has heard of it.
 async fn end(
     context: Context<'_>,
     session: &Session<'_>,
@@ -368,23 +365,19 @@ async fn end(
     keys: Vec<(AuthorId, Option<StatementId>)>,
     why: &Why<'_>,
 ) -> Result<Exit, CommandError> {
-    let plan = preview(context, session, &keys, Some((name, 1, why))).await?;
-    if why.is_dry {
-        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
-    }
-    name_typed(context, name)?;
-    let reason = shorten(why.message.unwrap_or_default()).to_owned();
-    let bodies = keys
-        .into_iter()
-        .map(|(key, head)| {
-            Body::Revoke(Revoke {
-                key,
-                head,
-                reason: reason.clone(),
-            })
+    let revoke = |(key, head): &(AuthorId, Option<StatementId>)| {
+        Body::Revoke(Revoke {
+            key: *key,
+            head: *head,
+            reason: why.reason(),
         })
-        .collect();
-    session.submit(signer, bodies).await?;
+    };
+    let bodies = keys.iter().map(revoke).collect();
+    let signers = 1;
+    let voice = Voice { name, signers, why };
+    if !say(context, session, signer, &keys, bodies, &voice).await? {
+        return Ok(Exit::Done);
+    }
     done(context, name);
     heard(context, session, why.timeout).await
 }
@@ -409,18 +402,16 @@ async fn agree(
     context
         .ui
         .say(&format!("You agree with {}.", by.join(" and ")));
-    let keys = [(begun.key, begun.head)];
-    let signers = begun.signers.len() + 1;
-    let plan = preview(context, session, &keys, Some((name, signers, why))).await?;
-    if why.is_dry {
-        return Ok(context.finish(&plan, Envelope::default(), Exit::Done));
-    }
-    name_typed(context, name)?;
     let Some(proposal) = begun.revocation else {
         return Ok(Exit::Refused);
     };
-    let body = Body::CoSign(CoSign { proposal });
-    session.submit(signer, vec![body]).await?;
+    let keys = [(begun.key, begun.head)];
+    let signers = begun.signers.len() + 1;
+    let bodies = vec![Body::CoSign(CoSign { proposal })];
+    let voice = Voice { name, signers, why };
+    if !say(context, session, signer, &keys, bodies, &voice).await? {
+        return Ok(Exit::Done);
+    }
     done(
         context,
         &format!("{name} ({signers} of {} admins agree)", majority.admins),
@@ -442,13 +433,42 @@ fn command(name: &str, why: &Why<'_>) -> String {
     }
 }
 
-/// What changes on which machine when keys end, as a plan; shown to the person. By the root keys, or by so many admins
-/// who revoke a name.
-pub(super) async fn preview(
+/// Admins who put somebody out.
+pub(super) struct Voice<'a> {
+    /// Whom.
+    name: &'a str,
+    /// How many of them say so by then.
+    signers: usize,
+    why: &'a Why<'a>,
+}
+
+/// Shows what is undone when keys end, asks for the name, and says so; `false` if it was only to be looked at.
+async fn say(
+    context: Context<'_>,
+    session: &Session<'_>,
+    signer: &Signer,
+    keys: &[(AuthorId, Option<StatementId>)],
+    bodies: Vec<Body>,
+    voice: &Voice<'_>,
+) -> Result<bool, CommandError> {
+    if voice.why.is_dry {
+        let plan = suppose(context, session, keys, Some(voice)).await?;
+        context.finish(&plan, Envelope::default(), Exit::Done);
+        return Ok(false);
+    }
+    preview(context, session, keys, Some(voice)).await?;
+    name_typed(context, voice.name)?;
+    session.submit(signer, bodies).await?;
+    Ok(true)
+}
+
+/// What changes on which machine when keys end, as a plan: by the root keys, or by admins. Tells what a checkpoint holds
+/// against them.
+async fn suppose(
     context: Context<'_>,
     session: &Session<'_>,
     keys: &[(AuthorId, Option<StatementId>)],
-    by_admins: Option<(&str, usize, &Why<'_>)>,
+    voice: Option<&Voice<'_>>,
 ) -> Result<Plan, CommandError> {
     let before = session.picture().await?;
     let majority = Majority::of(&before.view);
@@ -457,12 +477,27 @@ pub(super) async fn preview(
         .map(|(key, head)| End {
             key: *key,
             head: *head,
-            is_limited: by_admins.is_some_and(|(_, signers, _)| signers < majority.need),
+            is_limited: voice.is_some_and(|voice| voice.signers < majority.need),
         })
         .collect();
     let after = session.client.suppose(&ends).await;
     let after = Picture::new(after.map_err(|error| client_error(&error))?);
-    let plan = Plan::undoing(&before, &after);
+    if let Some(Voice { name, signers, why }) = voice {
+        let supposed = after.view.held.iter().filter(|h| h.revocation.is_none());
+        let stays = supposed.map(|h| h.count).sum();
+        tell(context, majority, *signers, stays, &command(name, why));
+    }
+    Ok(Plan::undoing(&before, &after))
+}
+
+/// Shows the person what changes on which machine when keys end.
+pub(super) async fn preview(
+    context: Context<'_>,
+    session: &Session<'_>,
+    keys: &[(AuthorId, Option<StatementId>)],
+    voice: Option<&Voice<'_>>,
+) -> Result<(), CommandError> {
+    let plan = suppose(context, session, keys, voice).await?;
     if !context.ui.is_machine() {
         let text = if plan.is_empty() {
             "No machine changes.".to_owned()
@@ -471,12 +506,7 @@ pub(super) async fn preview(
         };
         context.ui.say(text.trim_end());
     }
-    if let Some((name, signers, why)) = by_admins {
-        let supposed = after.view.held.iter().filter(|h| h.revocation.is_none());
-        let stays = supposed.map(|h| h.count).sum();
-        tell(context, majority, signers, stays, &command(name, why));
-    }
-    Ok(plan)
+    Ok(())
 }
 
 /// Waits until the machines hold the same statements as the agent here, and tells who does not.
@@ -485,21 +515,14 @@ async fn heard(
     session: &Session<'_>,
     timeout: Duration,
 ) -> Result<Exit, CommandError> {
-    let watch = Stopwatch::start();
-    loop {
-        let picture = session.picture().await?;
-        let report = Heard::new(&picture);
-        let left = timeout.saturating_sub(watch.elapsed());
-        if report.is_done() || left.is_zero() {
-            let exit = if report.is_complete() {
-                Exit::Done
-            } else {
-                Exit::Partial
-            };
-            return Ok(context.finish(&report, picture.envelope(None), exit));
-        }
-        tokio::time::sleep(LOOK_EVERY.min(left)).await;
-    }
+    let picture = follow(session, timeout, |picture, _| Heard::new(picture).is_done()).await?;
+    let report = Heard::new(&picture);
+    let exit = if report.is_complete() {
+        Exit::Done
+    } else {
+        Exit::Partial
+    };
+    Ok(context.finish(&report, picture.envelope(None), exit))
 }
 
 fn name_typed(context: Context<'_>, name: &str) -> Result<(), CommandError> {

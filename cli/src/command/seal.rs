@@ -14,10 +14,8 @@ use crate::print::paint::Tone;
 use crate::print::table::{Cell, Table};
 use crate::print::{Envelope, Report, Style, count};
 use crate::session::{Session, client_error};
+use crate::view::change::{self, HISTORY_COUNT};
 use crate::view::picture::Picture;
-
-/// How far back a change is looked for.
-const HISTORY_COUNT: u32 = 100_000;
 
 /// Shows what came late, asks, and seals.
 pub(super) async fn run(
@@ -193,16 +191,12 @@ impl Late {
     }
 
     fn find(&self, wanted: &str) -> Result<StatementId, CommandError> {
-        let is_meant = |c: &&ChangeView| c.id.to_string() == wanted || c.id.short() == wanted;
-        self.changes
-            .iter()
-            .find(is_meant)
-            .map(|c| c.id)
-            .ok_or_else(|| {
-                let what = format!("no change called `{wanted}` came late of {}", self.name);
-                let hint = format!("lab operator seal {} --dry-run", self.name);
-                CommandError::new(Exit::NoMatch, "M027", what).hint(&hint)
-            })
+        let found = change::find(&self.changes, wanted).ok_or_else(|| {
+            let what = format!("no change called `{wanted}` came late of {}", self.name);
+            let hint = format!("lab operator seal {} --dry-run", self.name);
+            CommandError::new(Exit::NoMatch, "M027", what).hint(&hint)
+        })?;
+        Ok(found.id)
     }
 }
 

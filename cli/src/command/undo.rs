@@ -8,12 +8,10 @@ use crate::args::UndoArgs;
 use crate::error::{CommandError, Exit};
 use crate::print::{Envelope, Report, count};
 use crate::session::Session;
+use crate::view::change::{self, HISTORY_COUNT};
 use crate::view::picture::Picture;
 use crate::view::plan::Plan;
 use crate::view::undo::{newest, undo};
-
-/// How far back a change is looked for.
-const HISTORY_COUNT: u32 = 100_000;
 
 /// Shows what would stand again, asks, and writes it.
 pub(super) async fn run(context: Context<'_>, args: UndoArgs) -> Result<Exit, CommandError> {
@@ -24,16 +22,10 @@ pub(super) async fn run(context: Context<'_>, args: UndoArgs) -> Result<Exit, Co
     let signer = session.signer(&picture.view)?;
     let history = &picture.view.history;
     let change = match &args.change {
-        Some(wanted) => {
-            let is_meant = |id: String, short: String| id == *wanted || short == *wanted;
-            let found = history
-                .iter()
-                .find(|c| is_meant(c.id.to_string(), c.id.short()));
-            found.ok_or_else(|| {
-                let what = format!("no change is called `{wanted}`");
-                CommandError::new(Exit::NoMatch, "M027", what).hint("lab history")
-            })?
-        }
+        Some(wanted) => change::find(history, wanted).ok_or_else(|| {
+            let what = format!("no change is called `{wanted}`");
+            CommandError::new(Exit::NoMatch, "M027", what).hint("lab history")
+        })?,
         None => {
             let id = newest(history, &signer.author());
             let found = history.iter().find(|c| Some(c.id) == id);
@@ -55,7 +47,7 @@ pub(super) async fn run(context: Context<'_>, args: UndoArgs) -> Result<Exit, Co
     }
     let undone = undo(history, &change.id).unwrap_or_default();
     let plan = Plan::undoing(&picture, &picture.with_ops(&undone.ops));
-    if !ui.is_machine() {
+    if !ui.is_machine() && !args.dry_run {
         ui.out(&plan.text(&ui.style()));
     }
     for (path, by) in &undone.since {

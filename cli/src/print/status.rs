@@ -31,6 +31,13 @@ pub(crate) fn seen(seconds: Option<u64>) -> Cell {
     Cell::or_dash(seconds.map(|s| age(s * 1000)))
 }
 
+/// By how much a clock is ahead, to the second: `+3s`, `-6m`.
+fn clock(ms: i64) -> String {
+    let sign = if ms < 0 { '-' } else { '+' };
+    let seconds = (ms.unsigned_abs() + 500) / 1000;
+    format!("{sign}{}", age(seconds * 1000))
+}
+
 impl Report for StatusView {
     fn schema(&self) -> &'static str {
         "lab.status/v1"
@@ -64,7 +71,9 @@ impl Report for StatusView {
         if !groups.is_empty() {
             out += &format!("\n{}", groups.render(style));
         }
-        let mut table = Table::new(["NODE", "SEEN", "SYNC", "IDENTITY", "AGENT", "LABELS", "WHY"]);
+        let mut table = Table::new([
+            "NODE", "SEEN", "SYNC", "IDENTITY", "AGENT", "CLOCK", "LABELS", "WHY",
+        ]);
         for row in self.listed() {
             let wide = |text: String| {
                 if style.is_wide {
@@ -85,6 +94,11 @@ impl Report for StatusView {
                 pillar(&row.pillars.sync),
                 pillar(&row.pillars.identity),
                 wide(row.agent.clone().unwrap_or_else(|| "-".to_owned())),
+                if style.is_wide {
+                    Cell::or_dash(row.clock_ms.map(clock))
+                } else {
+                    Cell::default()
+                },
                 wide(row.labels.join(" ")),
                 why.into(),
             ]);
@@ -179,6 +193,23 @@ d     12m   stale 12m  ok        not heard
                 .replace(&fleet.view.mesh.short()[..4], "a4db"),
             want
         );
+    }
+
+    #[test]
+    fn clocks_are_shown_to_the_second_where_there_is_room() {
+        assert_eq!(
+            [3_400, 499, -360_000, -2_600].map(clock),
+            ["+3s", "+0s", "-6m", "-3s"]
+        );
+        let fleet = sample::fleet().in_sync("a").in_sync("b");
+        let view = StatusView::new(&fleet.picture(), |_| true, true);
+        let wide = Style {
+            is_wide: true,
+            ..Style::plain()
+        };
+        assert!(!view.text(&Style::plain()).contains("CLOCK"));
+        let text = view.text(&wide);
+        assert!(text.contains("CLOCK") && text.contains("-6m"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use lab_crdt_model::words;
 use serde::Serialize;
 
 use super::picture::Picture;
+use crate::print::count;
 
 /// Clocks that differ by more than this are worth a look, milliseconds.
 const SKEW_WARN_MS: u64 = 5_000;
@@ -143,9 +144,9 @@ fn membership(picture: &Picture) -> Check {
 fn replica(picture: &Picture) -> Check {
     let view = &picture.view;
     let detail = format!(
-        "{} statements, {} fields",
-        view.statement_count,
-        view.fields.len()
+        "{}, {}",
+        count(view.statement_count as usize, "statement"),
+        count(view.fields.len(), "field")
     );
     if view.pending_count == 0 {
         return Check::new("replica", Verdict::Ok, detail);

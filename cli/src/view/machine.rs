@@ -59,6 +59,8 @@ pub(crate) struct Machine {
     pub(crate) liveness: Liveness,
     /// Milliseconds since that opinion began.
     pub(crate) since_ms: u64,
+    /// By how much its clock is ahead of that of the machine whose replica this is, milliseconds.
+    pub(crate) clock_ms: Option<i64>,
     /// Its newest beacon.
     pub(crate) beacon: Option<Beacon>,
     /// What it is made of.
@@ -155,6 +157,7 @@ impl Machine {
             seen_ms: None,
             liveness: Liveness::Unknown,
             since_ms: 0,
+            clock_ms: None,
             beacon: None,
             facts: None,
             status: None,
@@ -182,6 +185,7 @@ impl Machine {
         if let Some(peer) = peer {
             self.liveness = peer.liveness;
             self.since_ms = peer.since_ms;
+            self.clock_ms = peer.clock_ms;
             self.seen_ms = peer.heard_ms.into_iter().chain(self.seen_ms).min();
         }
         if self.is_me {

@@ -209,5 +209,6 @@ fn peer(name: &str) -> PeerView {
         rtt_us: Some(300),
         is_equal: Some(true),
         address: None,
+        clock_ms: Some(-360_400),
     }
 }

@@ -191,6 +191,8 @@ pub(crate) struct StatusRow {
     pub(crate) pillars: Pillars,
     /// Version of its agent.
     pub(crate) agent: Option<String>,
+    /// By how much its clock is ahead of that of the machine that was asked, milliseconds, if it was heard of late.
+    pub(crate) clock_ms: Option<i64>,
     /// Its labels.
     pub(crate) labels: Vec<String>,
 }
@@ -281,6 +283,7 @@ impl StatusView {
                 seen_s: machine.seen_ms.map(|ms| ms / 1000),
                 pillars,
                 agent: machine.beacon.as_ref().map(|b| b.version.clone()),
+                clock_ms: machine.clock_ms,
                 labels: machine.labels.iter().map(ToString::to_string).collect(),
             });
         }

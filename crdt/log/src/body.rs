@@ -298,8 +298,7 @@ pub(crate) const VOUCH_HEADS_MAX: usize = FORK_BRANCHES_MAX;
 pub struct Vouch {
     /// The grant, or the join of the laptop.
     pub grant: StatementId,
-    /// The ends of what was heard of its holder, at most 4, ascending. Only those count that the statement also refers
-    /// to.
+    /// The ends of what was heard of its holder, 1 to 4, ascending. Only those count that the statement also refers to.
     pub heads: Vec<StatementId>,
     /// When, by the clock of the node.
     pub at: Wall,

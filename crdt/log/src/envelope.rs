@@ -47,6 +47,9 @@ pub enum EnvelopeError {
     /// The body does not decode, or not to its canonical form, or breaks a limit.
     #[error("the body is malformed")]
     Body,
+    /// A vouch for nothing: who had heard nothing says nothing.
+    #[error("the vouch names nothing that was heard")]
+    EmptyVouch,
     /// The first statement of a chain with a predecessor, or a later one without.
     #[error("sequence number and predecessor contradict")]
     Chain,
@@ -160,6 +163,9 @@ fn parse_with(
     let prev = StatementId(array(&frame.signed[42..74]));
     if (seq == 0) != (prev == StatementId::ZERO) {
         return Err(EnvelopeError::Chain);
+    }
+    if matches!(&body, Body::Vouch(vouch) if vouch.heads.is_empty()) {
+        return Err(EnvelopeError::EmptyVouch);
     }
     Ok(Statement {
         id: StatementId(*blake3::hash(frame.signed).as_bytes()),

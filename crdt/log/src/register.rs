@@ -7,6 +7,7 @@
 //! The signature covers `"lab/reg/1\0" ‖ mesh id ‖ everything before it`. Newer is the larger (seq, hash); a node
 //! counts its own `seq` up and never reuses one, over restarts as well.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -168,6 +169,8 @@ impl Sections {
 #[derive(Debug, Clone, Default)]
 pub struct Registers {
     newest: Prints<Sections>,
+    /// Of which nothing newer is to be asked for now.
+    muted: BTreeSet<RegisterKey>,
     memo: Memo,
 }
 
@@ -176,6 +179,7 @@ impl Registers {
     pub fn with_memo(memo: Memo) -> Self {
         Self {
             newest: Prints::default(),
+            muted: BTreeSet::new(),
             memo,
         }
     }
@@ -185,6 +189,7 @@ impl Registers {
     pub fn with_memo_of(&self, memo: Memo) -> Self {
         Self {
             newest: self.newest.clone(),
+            muted: self.muted.clone(),
             memo,
         }
     }
@@ -218,6 +223,15 @@ impl Registers {
             self.insert(Arc::new(register));
         }
         Ok(())
+    }
+
+    /// Of these nothing newer is to be asked for in exchanges, until this is called again.
+    pub fn mute(&mut self, muted: BTreeSet<RegisterKey>) {
+        self.muted = muted;
+    }
+
+    pub(crate) fn is_muted(&self, node: &NodeId, section: Section) -> bool {
+        !self.muted.is_empty() && self.muted.contains(&(*node, section))
     }
 
     /// The register of these bytes if its node has signed it; of equal ones, the same for everyone.

@@ -38,6 +38,8 @@ const WANT_ANSWERS_MAX: usize = 4;
 const WANT_BEFORE: usize = 64;
 /// Most messages that answer one message.
 const ANSWERS_MAX: usize = 64;
+/// What is told instead of number and hash of a report of which nothing newer is wanted now.
+const NOTHING_NEWER: (u64, u64) = (u64::MAX, u64::MAX);
 
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -242,7 +244,9 @@ pub fn answer(log: &Log, registers: &Registers, bytes: &[u8]) -> Result<Answer, 
             for (node, sections) in &nodes {
                 lacks_any |= sections.iter().any(|(section, seq, hash)| {
                     let mine = Section::from_wire(*section).and_then(|s| registers.get(node, s));
-                    mine.is_none_or(|r| (r.seq, short(r)) < (*seq, *hash))
+                    let is_told = (*seq, *hash) != NOTHING_NEWER;
+                    let is_muted = mine.is_some_and(|r| registers.is_muted(node, r.section));
+                    is_told && !is_muted && mine.is_none_or(|r| (r.seq, short(r)) < (*seq, *hash))
                 });
             }
             for chunk in split(entries) {
@@ -375,11 +379,15 @@ fn list(plane: Plane, log: &Log, registers: &Registers, prefix: Prefix, reply: b
                 .into_iter()
                 .map(|key| {
                     let node = NodeId(key);
-                    let of = registers.of(&node);
-                    (
-                        node,
-                        of.map(|r| (r.section as u8, r.seq, short(r))).collect(),
-                    )
+                    let of = registers.of(&node).map(|r| {
+                        let (seq, hash) = if registers.is_muted(&node, r.section) {
+                            NOTHING_NEWER
+                        } else {
+                            (r.seq, short(r))
+                        };
+                        (r.section as u8, seq, hash)
+                    });
+                    (node, of.collect())
                 })
                 .collect(),
             reply,

@@ -354,6 +354,8 @@ pub struct PeerView {
     pub is_equal: Option<bool>,
     /// Where it was last reached.
     pub address: Option<SocketAddr>,
+    /// By how much its clock is ahead of the time here, milliseconds; `None` unless it said the time within the last hour.
+    pub clock_ms: Option<i64>,
 }
 
 /// One statement, for the history.

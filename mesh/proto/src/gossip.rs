@@ -22,8 +22,12 @@ use views::{ViewOut, Views};
 pub(crate) enum GossipOut {
     /// A frame for a peer, linked or not.
     Send { to: NodeId, frame: Bytes },
-    /// A content arrived that was not seen before.
-    Received { from: NodeId, content: Bytes },
+    /// A content arrived that was not seen before. It goes on once it is [`Gossip::judged`].
+    Received {
+        from: NodeId,
+        id: [u8; 32],
+        content: Bytes,
+    },
     /// A neighbour was won.
     Up,
     /// A neighbour was lost.
@@ -111,6 +115,11 @@ impl Gossip {
         }
     }
 
+    /// What was received is to be passed on, or not.
+    pub(crate) fn judged(&mut self, id: &[u8; 32], is_good: bool, now: Mono) {
+        self.tree.judged(id, is_good, now);
+    }
+
     /// A round trip to `peer` was measured.
     pub(crate) fn rtt(&mut self, peer: &NodeId, us: u64) {
         self.tree.rtt(peer, us);
@@ -151,7 +160,7 @@ impl Gossip {
         for it in self.tree.out.drain(..) {
             out.push(match it {
                 TreeOut::Send(to, frame) => GossipOut::Send { to, frame },
-                TreeOut::Received(from, content) => GossipOut::Received { from, content },
+                TreeOut::Received(from, id, content) => GossipOut::Received { from, id, content },
             });
         }
     }

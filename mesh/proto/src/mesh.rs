@@ -124,6 +124,13 @@ pub enum MeshInput {
         /// From whom it was pulled: then it may be old. None if it was pushed.
         pulled_from: Option<NodeId>,
     },
+    /// Whether a delivered payload is to be passed on: answers each `Deliver`, before anything else is put in.
+    Judged {
+        /// Of the payload.
+        id: [u8; 32],
+        /// Someone signed it who may, and it is news.
+        is_good: bool,
+    },
     /// Someone was found on the local network.
     Found {
         /// Who it claims to be.
@@ -165,10 +172,12 @@ pub enum MeshOutput {
         /// Why, told to the peer.
         why: Reason,
     },
-    /// A pushed payload, for the replica.
+    /// A pushed payload, for the replica. It is passed on once `Judged` says that it is good.
     Deliver {
         /// Who passed it on; not who made it.
         from: NodeId,
+        /// For [`MeshInput::Judged`].
+        id: [u8; 32],
         /// Opaque.
         payload: Bytes,
     },
@@ -429,6 +438,7 @@ impl Mesh {
                 address: link
                     .and_then(|it| it.address)
                     .or_else(|| known.and_then(|it| it.first()).copied()),
+                clock_ms: None,
             }
         };
         self.live.roster.nodes().map(view).collect()
@@ -484,6 +494,7 @@ impl Mesh {
                     self.sync.hint(now);
                 }
             }
+            MeshInput::Judged { id, is_good } => self.gossip.judged(&id, is_good, now),
             MeshInput::SyncReply { to, messages } => {
                 self.sync.reply(to, messages, &self.config, now);
             }
@@ -891,12 +902,19 @@ impl Mesh {
                     }
                 }
             }
-            GossipOut::Received { from, content } => match Content::decode(&content) {
+            GossipOut::Received { from, id, content } => match Content::decode(&content) {
                 Ok(Content::Payload(payload)) if payload.len() <= PUSH_BYTES_MAX => {
-                    self.outbox.push_back(MeshOutput::Deliver { from, payload });
+                    self.outbox
+                        .push_back(MeshOutput::Deliver { from, id, payload });
                 }
-                Ok(Content::Payload(_)) | Err(_) => self.counts.bad_frames += 1,
-                Ok(content) => self.live.told(&content, &self.config, now),
+                Ok(Content::Payload(_)) | Err(_) => {
+                    self.counts.bad_frames += 1;
+                    self.gossip.judged(&id, false, now);
+                }
+                Ok(content) => {
+                    self.gossip.judged(&id, true, now);
+                    self.live.told(&content, &self.config, now);
+                }
             },
             GossipOut::Up => {
                 for content in std::mem::take(&mut self.unsent) {

@@ -853,7 +853,18 @@ impl World {
                     }
                 }
             }
-            MeshOutput::Deliver { from: _, payload } => self.ingest(node, payload, None),
+            MeshOutput::Deliver {
+                from: _,
+                id,
+                payload,
+            } => {
+                self.ingest(node, payload, None);
+                let judged = MeshInput::Judged {
+                    id: *id,
+                    is_good: true,
+                };
+                self.nodes[node].mesh.handle(clock(self.now), judged);
+            }
             MeshOutput::SyncMessage { from, bytes } => self.ingest(node, bytes, Some(*from)),
             MeshOutput::SyncOpen { peer } => {
                 let replica = &self.nodes[node].replica;

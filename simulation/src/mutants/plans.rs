@@ -338,6 +338,13 @@ pub(super) fn copied_key(seed: u64) -> Plan {
     plan
 }
 
+/// A machine reports as fast as it can for most of a minute.
+pub(super) fn shouting(seed: u64) -> Plan {
+    let times = (0..40).map(|n| 10_000 + 1_000 * n);
+    let shout = |ms| at(ms, 0, 1, adversary("shouter", 100));
+    with(calm(seed, 5, 60_000), times.map(shout).collect(), vec![])
+}
+
 /// A laptop's lease ends while the clock of one machine is an hour behind.
 pub(super) fn clock_behind(seed: u64) -> Plan {
     let actions = vec![

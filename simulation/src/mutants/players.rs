@@ -14,6 +14,7 @@ use crate::adversary::{forge, tell_all};
 use crate::disk::DiskFault;
 use crate::plan::{Adversary, Turn};
 use crate::world::World;
+use crate::world::tamper::Untouched;
 
 /// Statements that the hoarder leaves on a disk.
 const HOARD: u64 = 4_500;
@@ -27,6 +28,7 @@ pub(super) fn all() -> Vec<Box<dyn Adversary>> {
         Box::new(Hasty),
         Box::new(Sharer::default()),
         Box::new(Copier),
+        Box::new(Shouter::default()),
     ]
 }
 
@@ -229,5 +231,35 @@ impl Adversary for Copier {
         let section = Section::Beacon as u8;
         let report = forge::sign_register(&mesh, &key, section, seq, &body);
         tell_all(world, turn.node, &[forge::push_register(&report)]);
+    }
+}
+
+/// Reports of its own machine as fast as it can, each newer than the last and no longer than a beacon.
+#[derive(Default)]
+struct Shouter {
+    said: u64,
+}
+
+impl Adversary for Shouter {
+    fn name(&self) -> &str {
+        "shouter"
+    }
+
+    fn act(&mut self, world: &mut World, turn: &Turn) {
+        if !world.is_corrupt(turn.node) {
+            world.corrupt(turn.node, Box::new(Untouched));
+        }
+        let (mesh, id) = (world.mesh(), world.id(turn.node));
+        let key = SigningKey::from_bytes(&world.secret(turn.node));
+        let reports = world.reports(turn.node).unwrap_or_default();
+        let known = forge::newest_seq(&reports, &id, Section::Facts);
+        self.said = self.said.max(known);
+        for _ in 0..turn.with {
+            self.said += 1;
+            let body = [&self.said.to_be_bytes()[..], &[7; 400]].concat();
+            let section = Section::Facts as u8;
+            let report = forge::sign_register(&mesh, &key, section, self.said, &body);
+            tell_all(world, turn.node, &[forge::push_register(&report)]);
+        }
     }
 }

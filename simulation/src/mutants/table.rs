@@ -155,6 +155,8 @@ mutants! {
         "The own clock is believed, whatever others say.";
     "M71" "copied_keys_are_noticed", copied_key,
         "A former life that goes on is taken for a new one.";
+    "M73" "nodes_are_heard_at_their_pace", shouting,
+        "Reports are taken in and passed on however often they come.";
 }
 
 /// Seeded bugs of the resolution of authority. Not a plan finds them but the comparison of two judges on random

@@ -109,16 +109,30 @@ fn without_the_feature_no_bug_is_there() {
 #[test]
 fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
     use crate::reference::history::History;
+    /// Histories that showed a bug when all were tried in turn. What draws them may change: then others do.
+    const FOUND: [u64; 15] = [
+        0, 2, 5, 10, 11, 19, 20, 28, 80, 109, 126, 151, 727, 1065, 2376,
+    ];
     let mut unseen = Vec::new();
     for (name, story) in RESOLVER {
         lab_crdt_model::mutant::wake(Some(name));
-        let seen = (0..3_000).find(|seed| {
-            [History::new(*seed), History::with_late(*seed)]
-                .iter_mut()
-                .any(|h| h.compare().is_err() || h.compare_stepwise().is_err())
-        });
+        // What came late matters to these alone, and takes several times as long to judge.
+        let of: fn(u64) -> History = match *name {
+            "R17" | "R18" | "R19" => History::with_late,
+            _ => History::new,
+        };
+        // Most show at the end of a history; to look after each of its statements costs as much as many histories.
+        let seeds = || FOUND.into_iter().chain(0..3_000);
+        let at_end = seeds().find(|seed| of(*seed).compare().is_err());
+        let (seen, how) = match at_end {
+            Some(seed) => (Some(seed), "at its end"),
+            None => (
+                seeds().find(|seed| of(*seed).compare_stepwise().is_err()),
+                "on its way",
+            ),
+        };
         lab_crdt_model::mutant::wake(None);
-        println!("{name} {seen:?}: {story}");
+        println!("{name} history {seen:?} {how}: {story}");
         if seen.is_none() {
             unseen.push(name);
         }
@@ -130,7 +144,7 @@ fn every_seeded_bug_of_the_resolver_is_seen_by_the_other_judge() {
 #[test]
 fn some_bugs_are_seen_by_their_oracles() {
     let mut controls = Controls::default();
-    for name in ["M08", "M35", "M49", "M70", "M71", "M72"] {
+    for name in ["M08", "M35", "M49", "M70", "M71", "M72", "M73"] {
         let mutant = named(name).unwrap();
         let fate = kill(mutant, 20_000, &mut controls);
         assert_eq!(fate.oracle, Some(mutant.oracle), "{name}: {fate:?}");

@@ -238,6 +238,7 @@ impl Fake {
             rtt_us: None,
             is_equal: Some(true),
             address: None,
+            clock_ms: None,
         });
         peers.last_mut().unwrap()
     }

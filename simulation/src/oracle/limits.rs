@@ -50,6 +50,8 @@ pub struct Limits {
     pub steps_per_s: u64,
     /// Messages of the pull exchange sent by one node per second while no replica changes.
     pub pulls_per_s: u64,
+    /// Reports of one node that another takes in within a minute.
+    pub reports_per_minute: u64,
     /// How long files may differ from what the replica asks for, milliseconds.
     pub config_ms: u64,
     /// Samples between two full checks of a replica against the slow references.
@@ -81,6 +83,7 @@ impl Default for Limits {
             reconnect_bytes_per_statement: 8 << 10,
             steps_per_s: 2_000,
             pulls_per_s: 20,
+            reports_per_minute: 2_000,
             config_ms: 120_000,
             reference_every: 16,
         }

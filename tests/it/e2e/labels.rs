@@ -140,6 +140,7 @@ fn a_change_is_taken_back_and_others_are_not_overwritten() {
         shown.contains("label/n2/role=web") && shown.contains("comes back"),
         "{shown}"
     );
+    assert_eq!(shown.matches("plan ").count(), 1, "{shown}");
     assert!(
         !lab.has_label(0, "n2", "role=web"),
         "nothing is changed by looking"

@@ -701,6 +701,7 @@ labels:
     for line in ["label/n2/role=web", "on/role=web/files", "comes back", "n5"] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
+    assert_eq!(shown.matches("plan ").count(), 1, "{shown}");
     assert!(
         !lab.has_label(0, "n1", "role=web"),
         "nothing is changed by looking"
@@ -752,4 +753,8 @@ fn what_comes_after_the_end_of_its_grant_waits_until_an_admin_seals_it() {
     });
     let said = lab.cli(1, &["operator", "seal", "bob", "-y"]).said();
     assert!(said.contains("nothing of bob came late"), "{said}");
+    lab.until("the clock of n1 is measured", 2 * SOON, || {
+        let status = lab.cli(1, &["status", "-a", "-o", "wide"]).ok();
+        status.contains("CLOCK") && status.contains("-10m")
+    });
 }

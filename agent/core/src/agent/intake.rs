@@ -200,13 +200,17 @@ impl Agent {
         }
     }
 
-    pub(super) fn take_statement(&mut self, bytes: &Bytes, from: NodeId) {
+    /// Takes in a statement. Returns whether others may want it: it is held here, or waits for what it refers to.
+    pub(super) fn take_statement(&mut self, bytes: &Bytes, from: NodeId) -> bool {
         let now = self.now;
         let Stage::Member(m) = &mut self.stage else {
-            return;
+            return false;
         };
-        let Err(refusal) = m.replica.take_statement(bytes, Some(from), now) else {
-            return;
+        let refusal = match m.replica.take_statement(bytes, Some(from), now) {
+            Ok(Outcome::Stored { .. } | Outcome::Waiting { .. }) => return true,
+            // What is known was not verified again.
+            Ok(Outcome::Known(id)) => return m.replica.log.envelope(&id).as_ref() == Some(bytes),
+            Err(refusal) => refusal,
         };
         use lab_crdt_log::Refusal::{Kind, Quota, Stranger};
         // These cost no check of a signature.
@@ -218,6 +222,7 @@ impl Agent {
             self.outbox
                 .push_back(Output::Tell(Event::StatementRefused { id: None, why }));
         }
+        false
     }
 }
 

@@ -90,14 +90,20 @@ impl Agent {
                     why,
                 });
             }
-            MeshOutput::Deliver { from, payload } => match payload.split_first() {
-                Some((&PUSH_STATEMENT, _)) => self.take_statement(&payload.slice(1..), from),
-                Some((&PUSH_REGISTER, _)) => self.take_register(&payload.slice(1..), from, true),
-                _ => {}
-            },
+            MeshOutput::Deliver { from, id, payload } => {
+                let is_good = match payload.split_first() {
+                    Some((&PUSH_STATEMENT, _)) => self.take_statement(&payload.slice(1..), from),
+                    Some((&PUSH_REGISTER, _)) => {
+                        self.take_register(&payload.slice(1..), from, true)
+                    }
+                    _ => false,
+                };
+                self.mesh_input(MeshInput::Judged { id, is_good });
+            }
             MeshOutput::SyncOpen { peer } => {
                 m.fetch_all(peer, now.mono);
                 m.replica.log.forget_full();
+                m.replica.mute_reports(now.mono);
                 let mut messages = sync::open(&m.replica.log, &m.replica.registers);
                 // The exchange itself mostly brings what waiting statements need. What an earlier one did not bring is
                 // asked for by name.
@@ -142,6 +148,7 @@ impl Agent {
             reached!("a message of an exchange was dropped while too much of its sender waits");
             return;
         }
+        m.replica.mute_reports(self.now.mono);
         let Ok(answer) = sync::answer(&m.replica.log, &m.replica.registers, bytes) else {
             reached!("a message of an exchange was malformed");
             self.outbox.push_back(Output::Hangup {
@@ -211,13 +218,14 @@ impl Agent {
         }
     }
 
-    pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId, is_pushed: bool) {
+    /// Takes in a report. Returns whether it is news for others as well: it is the newest that is here.
+    pub(super) fn take_register(&mut self, bytes: &Bytes, from: NodeId, is_pushed: bool) -> bool {
         let Stage::Member(m) = &mut self.stage else {
-            return;
+            return false;
         };
         m.replica.saw_own_beacon(&self.keys.node(), bytes, self.now);
         let Some(taken) = m.replica.take_register(bytes, Some(from), self.now) else {
-            return;
+            return m.replica.is_standing(bytes);
         };
         let (node, section, seq) = (taken.node, taken.section, taken.seq);
         m.has_odd_reports |= !m.admitted.contains(&node);
@@ -234,7 +242,7 @@ impl Agent {
                     m.beacon_at = m.beacon_at.min(soon);
                 }
             }
-            return;
+            return true;
         }
         if let Some(WentBack {
             report,
@@ -273,5 +281,6 @@ impl Agent {
         }
         self.outbox
             .push_back(Output::Tell(Event::ReportArrived { node }));
+        true
     }
 }

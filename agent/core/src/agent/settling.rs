@@ -36,6 +36,7 @@ impl Agent {
         if m.tidy_at <= now {
             m.tidy_at = now.plus_ms(TIDY_MS);
             m.replica.log.expire_waiting(now);
+            m.replica.tidy_paces(now);
             m.tell_clock(&self.keys.node());
             // The clock of the wall may have been set.
             self.admit_devices();
@@ -225,8 +226,8 @@ impl Agent {
                     .plus_ms(NEWS_MS_MIN + self.rng.next_u64() % (spread + 1))
             });
             if at <= now.mono {
-                m.news_at = None;
-                sealed = m.reporter.news(&mesh, &self.keys);
+                sealed = m.reporter.news(&mesh, &self.keys, now.mono);
+                m.news_at = m.reporter.news_at();
             }
         } else {
             m.news_at = None;

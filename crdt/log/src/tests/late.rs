@@ -65,7 +65,7 @@ impl Story {
         let (key, join) = self.nodes[node].clone();
         let me = author(&key).node();
         let heads = log.to_vouch(&self.grant, &me).unwrap()?;
-        Some(self.vouch_for(log, node, join, heads))
+        Some(self.vouch_for(log, node, join, heads).unwrap())
     }
 
     fn vouch_for(
@@ -74,7 +74,7 @@ impl Story {
         node: usize,
         under: StatementId,
         heads: Vec<StatementId>,
-    ) -> Bytes {
+    ) -> Result<Bytes, EnvelopeError> {
         let (key, _) = &self.nodes[node];
         let tail = log.tail(&author(key));
         let vouch = Vouch {
@@ -90,7 +90,7 @@ impl Story {
             refs: heads,
             body: Body::Vouch(vouch),
         };
-        seal(&self.w.root.mesh(), key, &draft).unwrap()
+        seal(&self.w.root.mesh(), key, &draft)
     }
 
     /// A replica that hears everything only now.
@@ -196,13 +196,15 @@ fn a_thief_with_a_node_of_the_mesh_cannot_backdate() {
     take(&mut thief, &edit);
     for _again in 0..2 {
         let (heads, join) = (vec![thief.ends_of(&s.grant).unwrap().0], s.nodes[0].1);
-        let vouch = s.vouch_for(&thief, 0, join, heads);
+        let vouch = s.vouch_for(&thief, 0, join, heads).unwrap();
         take(&mut thief, &vouch);
         hear(&mut honest, &thief);
         let mut away = s.newcomer(&thief, AFTER);
         assert_eq!((counting(&mut honest), counting(&mut away)), (0, 0));
     }
     assert_eq!(s.vouch(&mut honest, 1), None, "it had heard nothing");
+    let nothing = s.vouch_for(&honest, 1, s.nodes[1].1, vec![]);
+    assert_eq!(nothing, Err(EnvelopeError::EmptyVouch));
 }
 
 #[test]

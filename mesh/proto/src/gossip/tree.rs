@@ -30,6 +30,8 @@ const LAZY_MS: u64 = 10;
 const SHORTCUT_MS: u64 = 80;
 /// From so many late payloads on, their lateness is known.
 const LAGS_MIN: u32 = 8;
+/// Payloads that came and were not judged yet; they are judged at once, one after the other.
+const UNJUDGED_MAX: usize = 64;
 /// The wait for a payload before any round trip was measured, microseconds.
 const FIRST_US: u64 = 100_000;
 /// Contents up to this many bytes are pushed to all neighbours: their id would be as long.
@@ -69,7 +71,16 @@ struct Missing {
 #[derive(Debug)]
 pub(super) enum TreeOut {
     Send(NodeId, Bytes),
-    Received(NodeId, Bytes),
+    Received(NodeId, Id, Bytes),
+}
+
+/// A payload that was not seen before and is not passed on until it is known to be good.
+#[derive(Debug)]
+struct Unjudged {
+    id: Id,
+    content: Bytes,
+    hops: u16,
+    knowing: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -90,6 +101,7 @@ pub(super) struct Tree {
     graft_at: Option<Mono>,
     lazy_at: Option<Mono>,
     floods: Bucket,
+    unjudged: VecDeque<Unjudged>,
     pub(super) out: Vec<TreeOut>,
 }
 
@@ -110,6 +122,7 @@ impl Tree {
             graft_at: None,
             lazy_at: None,
             floods: Bucket::new(FLOODS_BURST, Mono(0)),
+            unjudged: VecDeque::new(),
             out: Vec::new(),
         }
     }
@@ -280,9 +293,32 @@ impl Tree {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.is_lazy &= content.len() <= FLOOD_BYTES_MAX;
         }
-        let is_whole = self.may_flood(&content, now);
-        self.forward(id, &content, hops, is_whole, &knowing, now);
-        self.out.push(TreeOut::Received(from, content));
+        if self.unjudged.len() >= UNJUDGED_MAX {
+            self.unjudged.pop_front();
+        }
+        self.out.push(TreeOut::Received(from, id, content.clone()));
+        self.unjudged.push_back(Unjudged {
+            id,
+            content,
+            hops,
+            knowing,
+        });
+    }
+
+    /// What came is good, and goes on to the neighbours; or it is not, and goes to nobody.
+    pub(super) fn judged(&mut self, id: &Id, is_good: bool, now: Mono) {
+        let Some(at) = self.unjudged.iter().position(|it| it.id == *id) else {
+            return;
+        };
+        let Some(it) = self.unjudged.remove(at) else {
+            return;
+        };
+        if is_good {
+            let is_whole = self.may_flood(&it.content, now);
+            self.forward(it.id, &it.content, it.hops, is_whole, &it.knowing, now);
+        } else if let Some(content) = self.seen.get_mut(&key(id)) {
+            *content = None;
+        }
     }
 
     fn announced(&mut self, from: NodeId, id: Id, hops: u16, now: Mono) {
@@ -441,6 +477,15 @@ mod tests {
         tree
     }
 
+    /// A payload arrives and is good.
+    fn take(tree: &mut Tree, from: NodeId, push: Push, now: Mono) {
+        tree.receive(from, push, now);
+        let new: Vec<Id> = tree.unjudged.iter().map(|it| it.id).collect();
+        for id in new {
+            tree.judged(&id, true, now);
+        }
+    }
+
     fn sent(tree: &mut Tree) -> Vec<(NodeId, Push)> {
         let sends = tree.out.drain(..).filter_map(|it| match it {
             TreeOut::Send(to, frame) => Some((to, Message::decode(&frame))),
@@ -456,15 +501,39 @@ mod tests {
     #[test]
     fn a_second_copy_is_answered_by_a_prune_and_goes_no_further() {
         let mut tree = tree();
-        tree.receive(node(1), push(7), at(0));
+        take(&mut tree, node(1), push(7), at(0));
         assert_eq!(sent(&mut tree).len(), 2);
-        tree.receive(node(2), push(7), at(10));
+        take(&mut tree, node(2), push(7), at(10));
         assert_eq!(sent(&mut tree), [(node(2), Push::Prune)]);
-        tree.receive(node(1), push(8), at(100));
+        take(&mut tree, node(1), push(8), at(100));
         let to: Vec<_> = sent(&mut tree).into_iter().map(|it| it.0).collect();
         assert_eq!(to, [node(3)], "only who did not have it first");
         tree.wake(at(200));
         assert!(matches!(&sent(&mut tree)[..], [(to, Push::IHave(_))] if *to == node(2)));
+    }
+
+    #[test]
+    fn what_is_not_good_is_passed_on_to_nobody_and_not_given_to_who_asks() {
+        let mut tree = tree();
+        let (id, _) = content(7);
+        tree.receive(node(1), push(7), at(0));
+        assert_eq!(sent(&mut tree), [], "nobody has judged it");
+        tree.judged(&id, false, at(0));
+        tree.judged(&id, true, at(0));
+        let (round, id) = (1, Some(id));
+        tree.receive(node(2), Push::Graft { id, round }, at(1));
+        tree.wake(at(1_000));
+        assert_eq!(sent(&mut tree), []);
+        assert_eq!(tree.unjudged.len(), 0);
+    }
+
+    #[test]
+    fn what_is_never_judged_is_forgotten() {
+        let mut tree = tree();
+        for n in 0..200 {
+            tree.receive(node(1), push(n), at(0));
+        }
+        assert_eq!(tree.unjudged.len(), UNJUDGED_MAX);
     }
 
     #[test]
@@ -498,7 +567,7 @@ mod tests {
         tree.receive(node(2), Push::Prune, at(0));
         let (id, _) = content(7);
         tree.receive(node(2), Push::IHave(vec![(id, 1)]), at(0));
-        tree.receive(node(1), push(7), at(1));
+        take(&mut tree, node(1), push(7), at(1));
         assert!(sent(&mut tree).iter().all(|it| it.0 == node(3)));
         tree.wake(at(100));
         assert_eq!(sent(&mut tree), []);
@@ -539,7 +608,7 @@ mod tests {
                 let now = at(u64::from(n) * 10_000);
                 let (id, _) = content(n);
                 tree.receive(node(1), Push::IHave(vec![(id, 1)]), now);
-                tree.receive(node(2), push(n), now.plus_ms(late_ms));
+                take(&mut tree, node(2), push(n), now.plus_ms(late_ms));
             }
             let ms = tree.graft_ms();
             assert!((from..=to).contains(&ms), "{late_ms} ms late: {ms} ms");
@@ -564,7 +633,7 @@ mod tests {
         tree.receive(node(1), Push::Prune, at(0));
         let (id, _) = content(7);
         tree.receive(node(1), Push::IHave(vec![(id, 1)]), at(0));
-        tree.receive(node(2), push(7), at(SHORTCUT_MS + 1));
+        take(&mut tree, node(2), push(7), at(SHORTCUT_MS + 1));
         let graft = (node(1), Push::Graft { id: None, round: 1 });
         assert!(sent(&mut tree).contains(&graft));
     }
@@ -583,7 +652,7 @@ mod tests {
             at(0),
         );
         assert!(tree.out.is_empty());
-        tree.receive(node(1), push(1), at(1));
+        take(&mut tree, node(1), push(1), at(1));
         assert_eq!(tree.out.len(), 3);
     }
 

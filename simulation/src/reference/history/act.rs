@@ -250,6 +250,9 @@ impl History {
         }
         heads.sort_unstable();
         heads.dedup();
+        if heads.is_empty() {
+            return;
+        }
         let at = Wall(self.clock);
         let body = Body::Vouch(Vouch { grant, heads, at });
         let place = self.place(who, false);
