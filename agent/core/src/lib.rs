@@ -30,6 +30,7 @@ mod audit;
 mod boot;
 mod command;
 mod converge;
+mod crowd;
 mod figures;
 mod held;
 mod input;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
     Body, Draft, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError,
-    RegisterKey, Registers, RootError, SignedRoot, StepKey, Supposed, seal, step_key,
+    RegisterKey, Registers, RootError, SignedRoot, StepKey, Supposed, Tail, seal, step_key,
 };
 use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
@@ -19,6 +19,7 @@ use lab_crdt_model::{
 use crate::ages::Ages;
 use crate::audit::Audit;
 use crate::boot::NodeKeys;
+use crate::crowd::Crowds;
 use crate::lives::{Lives, Word};
 use crate::pace::Paces;
 
@@ -50,6 +51,7 @@ pub(crate) struct Replica {
     pub(crate) registers: Registers,
     ages: Ages,
     paces: Paces,
+    crowds: Crowds,
     pub(crate) lives: Lives,
     /// Why this node must not continue its own chain now, for people.
     pub(crate) held_back: Option<&'static str>,
@@ -138,6 +140,7 @@ impl Replica {
             registers: Registers::with_memo(memo.clone()),
             ages: Ages::default(),
             paces: Paces::default(),
+            crowds: Crowds::default(),
             lives: Lives::default(),
             held_back: None,
             heads: heads_digest(&document),
@@ -157,6 +160,7 @@ impl Replica {
             registers: self.registers.clone(),
             ages: self.ages.clone(),
             paces: Paces::default(),
+            crowds: Crowds::default(),
             lives: Lives::default(),
             held_back: None,
             document: Arc::clone(&self.document),
@@ -247,6 +251,7 @@ impl Replica {
                     registers: Registers::default(),
                     ages: Ages::default(),
                     paces: Paces::default(),
+                    crowds: Crowds::default(),
                     lives: Lives::default(),
                     held_back: None,
                     document: Arc::clone(&self.document),
@@ -302,6 +307,9 @@ impl Replica {
                 self.has_new_statements = true;
                 for id in ids.iter().filter(|_| !is_lost) {
                     if let Some(envelope) = self.log.envelope(id) {
+                        if let Some((author, seq)) = author_and_seq(&envelope) {
+                            self.crowds.note(author, seq, now.mono);
+                        }
                         self.batch
                             .push(put(Table::Statements, &id.0, envelope.to_vec()));
                     }
@@ -311,6 +319,16 @@ impl Replica {
             Err(refusal) => self.note_refusal(bytes, from, refusal.to_string(), now),
         }
         outcome
+    }
+
+    /// What an author needs to go on; an edit that builds on it does not wait elsewhere for a flood that comes in here.
+    pub(crate) fn tail(&self, author: &AuthorId, now: Mono) -> Tail {
+        let fresh = self.crowds.fresh(now);
+        sometimes!(
+            !fresh.is_empty(),
+            "an edit does not build on the newest words of a crowd"
+        );
+        self.log.tail_without(author, &fresh)
     }
 
     /// Says `body` as the next statement of this node under its `join`. Returns whether it was said: a node that would
@@ -563,6 +581,7 @@ impl Replica {
         refused
             + self.ages.memory()
             + self.paces.memory()
+            + self.crowds.memory()
             + self.lives.memory()
             + self.audit.memory()
     }
@@ -710,6 +729,12 @@ fn write(
 
 fn beacon_of(register: &Register) -> Option<Beacon> {
     postcard::from_bytes(&register.body).ok()
+}
+
+fn author_and_seq(envelope: &[u8]) -> Option<(AuthorId, u64)> {
+    let author = envelope.get(2..34)?.first_chunk()?;
+    let seq = envelope.get(34..42)?.first_chunk()?;
+    Some((AuthorId(*author), u64::from_be_bytes(*seq)))
 }
 
 fn heads_digest(document: &Document) -> [u8; 32] {

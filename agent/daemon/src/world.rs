@@ -29,7 +29,7 @@ const LATE_MAX_MS: u64 = 10;
 const AHEAD_MAX: u32 = 32;
 /// How often the tasks of this thread, and what they wait for, have a turn between two turns of an agent that is late. An
 /// answer over a socket takes some of them.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 8;
 /// Most questions that wait for the agent's answer; further ones wait on their channel.
 const REPLIES_MAX: usize = 256;
 

@@ -981,15 +981,37 @@ impl Log {
 
     /// What an author needs to continue its chain, having seen everything that is here.
     pub fn tail(&self, author: &AuthorId) -> Tail {
+        self.tail_without(author, &BTreeMap::new())
+    }
+
+    /// The same without what some others said from a position on, by author: what is named instead is what they named,
+    /// of each chain the last one.
+    pub fn tail_without(&self, author: &AuthorId, fresh: &BTreeMap<AuthorId, u64>) -> Tail {
         let head = self.state.chain(author).and_then(Chain::head);
-        let refs = self
-            .state
-            .edits()
-            .frontier()
-            .iter()
-            .filter(|id| self.state.stored(id).is_some_and(|s| s.author != *author))
-            .copied()
-            .collect();
+        let edits = self.state.edits();
+        let is_fresh = |s: &Stored| fresh.get(&s.author).is_some_and(|from| s.seq >= *from);
+        let mut refs = BTreeSet::new();
+        // What stands behind what is left out: of each chain the last one is enough.
+        let mut behind: BTreeMap<AuthorId, (u64, StatementId)> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let mut left: Vec<(StatementId, bool)> =
+            edits.frontier().iter().map(|id| (*id, true)).collect();
+        while let Some((id, is_frontier)) = left.pop() {
+            let Some(s) = self.state.stored(&id).filter(|s| s.author != *author) else {
+                continue;
+            };
+            if is_fresh(s) {
+                let parents = edits.parents(&id).iter().filter(|id| seen.insert(**id));
+                left.extend(parents.map(|id| (*id, false)));
+            } else if is_frontier {
+                refs.insert(id);
+            } else {
+                let last = behind.entry(s.author).or_insert((s.seq, id));
+                *last = (s.seq, id).max(*last);
+            }
+        }
+        refs.extend(behind.into_values().map(|(_, id)| id));
+        let refs = refs.into_iter().collect();
         let (prev, seq) = head.map_or((StatementId::ZERO, 0), |(id, seq)| (id, seq + 1));
         Tail {
             seq,
@@ -1355,6 +1377,11 @@ impl Log {
 
     pub(crate) fn prints(&self) -> &Prints {
         self.state.prints()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
     #[cfg(test)]

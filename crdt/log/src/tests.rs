@@ -17,6 +17,7 @@ mod checkpoints;
 mod hardening;
 mod histories;
 mod late;
+mod tails;
 
 /// A mesh with one admin, and whoever else a story needs.
 struct World {

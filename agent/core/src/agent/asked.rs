@@ -77,7 +77,7 @@ impl Agent {
                 member.queued.push_back((id, command));
             }
             Command::Prepare { author } => {
-                let tail = member.replica.log.tail(&author);
+                let tail = member.replica.tail(&author, self.now.mono);
                 let mesh = member.replica.log.mesh();
                 let prepared = Prepared {
                     mesh,

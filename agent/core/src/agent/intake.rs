@@ -9,7 +9,7 @@ use super::*;
 use crate::rate::{Bucket, Rate};
 
 /// Statements taken in within one turn: some milliseconds of a processor.
-const PIECE: usize = 64;
+const PIECE: usize = 16;
 /// Bytes that wait of one peer. What comes beyond is dropped, and pulled if it is needed.
 const WAITING_BYTES_MAX: usize = 2 << 20;
 /// Statements of one peer that cost the check of a signature and led to nothing. Beyond this, those authors of whom
