@@ -34,6 +34,15 @@ fn author(key: &SigningKey) -> AuthorId {
     AuthorId(key.verifying_key().to_bytes())
 }
 
+fn admins(n: u8) -> Vec<Admin> {
+    (1..=n)
+        .map(|n| Admin {
+            key: author(&key(n)),
+            name: format!("a{n}"),
+        })
+        .collect()
+}
+
 impl World {
     fn new() -> Self {
         let admins = vec![Admin {

@@ -326,15 +326,21 @@ fn words_are_tried_without_signing_and_the_doctor_reminds_of_those_that_were_not
     assert!(doctor(&lab).contains("each was tried in half a year"));
 }
 
+/// More admins, and where their keys are.
+fn more_admins<const N: usize>(lab: &TestLab, names: [&str; N]) -> [PathBuf; N] {
+    let root = words(lab, "root.words");
+    names.map(|name| {
+        let (key, public) = key_of(lab, name);
+        let args = ["admin", "add", name, &public, "--words-file", &root, "-y"];
+        lab.cli(0, &args).ok();
+        key
+    })
+}
+
 #[test]
 fn two_honest_admins_outweigh_one_who_put_both_of_them_out() {
     let lab = TestLab::of(2);
-    let root = words(&lab, "root.words");
-    let [(ben, ben_public), (cleo, cleo_public)] = ["ben", "cleo"].map(|n| key_of(&lab, n));
-    for (name, public) in [("ben", &ben_public), ("cleo", &cleo_public)] {
-        let args = ["admin", "add", name, public, "--words-file", &root, "-y"];
-        lab.cli(0, &args).ok();
-    }
+    let [ben, cleo] = more_admins(&lab, ["ben", "cleo"]);
     lab.until_whole();
     let label = |key: &Path, at, label| {
         let args = ["label", "add", label, "-t", "n1"];
@@ -375,12 +381,7 @@ fn two_honest_admins_outweigh_one_who_put_both_of_them_out() {
 #[test]
 fn what_two_of_three_admins_agreed_on_is_not_undone_by_the_third_until_another_says_so_too() {
     let lab = TestLab::of(2);
-    let root = words(&lab, "root.words");
-    let [(ben, ben_public), (cleo, cleo_public)] = ["ben", "cleo"].map(|n| key_of(&lab, n));
-    for (name, public) in [("ben", &ben_public), ("cleo", &cleo_public)] {
-        let args = ["admin", "add", name, public, "--words-file", &root, "-y"];
-        lab.cli(0, &args).ok();
-    }
+    let [ben, cleo] = more_admins(&lab, ["ben", "cleo"]);
     let bob = lab.operator("bob", &[]);
     lab.until_whole();
     lab.cli_as(&bob, 0, &["label", "add", "agreed", "-t", "n1"])

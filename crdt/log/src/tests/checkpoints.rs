@@ -4,15 +4,6 @@ use lab_crdt_model::limit::{AUTHORITY_BYTES_MAX, CHECKPOINT_HEADS_MAX, REFS_MAX}
 
 use super::*;
 
-fn admins(n: u8) -> Vec<Admin> {
-    (1..=n)
-        .map(|n| Admin {
-            key: author(&key(n)),
-            name: format!("a{n}"),
-        })
-        .collect()
-}
-
 fn grant(subject: &SigningKey) -> Body {
     Body::Grant(Grant {
         subject: author(subject),

@@ -20,15 +20,6 @@ fn revoke(key: AuthorId, head: Option<StatementId>) -> Body {
     })
 }
 
-fn admins(n: u8) -> Vec<Admin> {
-    (1..=n)
-        .map(|n| Admin {
-            key: author(&key(n)),
-            name: format!("a{n}"),
-        })
-        .collect()
-}
-
 /// Signs anything, anywhere.
 fn forge(
     w: &World,

@@ -4,14 +4,6 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-fn four() -> World {
-    let admin = |n| Admin {
-        key: author(&key(n)),
-        name: format!("admin{n}"),
-    };
-    World::with_admins((1..=4).map(admin).collect())
-}
-
 /// Edits that are in the past of some statements, those included.
 fn past(log: &Log, of: &[StatementId]) -> BTreeSet<StatementId> {
     let (mut seen, mut left) = (BTreeSet::new(), of.to_vec());
@@ -25,7 +17,7 @@ fn past(log: &Log, of: &[StatementId]) -> BTreeSet<StatementId> {
 
 #[test]
 fn an_edit_does_not_build_on_what_a_crowd_says_but_on_what_the_crowd_had_seen() {
-    let mut w = four();
+    let mut w = World::with_admins(admins(4));
     let mut log = w.replica();
     let root = w.under_root();
     let mut say = |n: u8| w.say(&mut log, &key(n), root, set("on/all/params/x", 1));
@@ -52,7 +44,7 @@ proptest! {
         from in 0u64..12,
         who in 2u8..=4,
     ) {
-        let mut w = four();
+        let mut w = World::with_admins(admins(4));
         let mut logs = [w.replica(), w.replica()];
         let root = w.under_root();
         for (n, is_copied) in steps {
