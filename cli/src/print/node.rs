@@ -1,5 +1,7 @@
 //! `lab node list` and `lab node show`.
 
+use lab_crdt_model::fact::{Disk, Interface};
+use lab_crdt_model::report::Facts;
 use lab_crdt_model::time::age;
 use serde_json::{Value as Json, json};
 
@@ -97,17 +99,27 @@ impl Report for NodeView {
         }
         line("agent", row.agent.clone());
         if let Some(facts) = &self.facts {
+            let machine = &facts.machine;
             line("host name", Some(facts.hostname.clone()));
-            line(
-                "system",
-                Some(format!(
-                    "{} {} {}",
-                    facts.os_name, facts.os_version, facts.arch
-                )),
-            );
+            let system = [&facts.os_name, &facts.os_version, &facts.arch];
+            line("system", Some(words(system)));
             line("kernel", Some(facts.kernel.clone()));
-            line("processors", Some(facts.cpu_count.to_string()));
+            line("machine", Some(words([&machine.vendor, &machine.product])));
+            line("virtual", Some(machine.virtualization.clone()));
+            line("firmware", Some(machine.firmware.clone()));
+            line("processor", Some(processor(facts)));
             line("memory", Some(size(facts.memory_bytes)));
+            let root = Some(machine.root_bytes).filter(|bytes| *bytes > 0);
+            line("root disk", root.map(size));
+            for disk in &machine.disks {
+                line("disk", Some(disk_text(disk)));
+            }
+            for interface in &machine.interfaces {
+                line("network", Some(interface_text(interface)));
+            }
+            for gpu in &machine.gpus {
+                line("graphics", Some(words([&gpu.vendor, &gpu.id])));
+            }
         }
         let sync = [vec![row.sync.text()], row.sync.detail.clone()]
             .concat()
@@ -127,6 +139,47 @@ impl Report for NodeView {
         out += &table.render(style);
         out
     }
+}
+
+/// What there is of `parts`.
+fn words<const N: usize>(parts: [&String; N]) -> String {
+    let parts = parts.into_iter().map(String::as_str);
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
+}
+
+fn processor(facts: &Facts) -> String {
+    let machine = &facts.machine;
+    let threads = facts.cpu_count;
+    let count = match machine.core_count {
+        0 => threads.to_string(),
+        cores if cores == threads => format!("{cores} cores"),
+        cores => format!("{cores} cores, {threads} threads"),
+    };
+    let name = if machine.cpu_model.is_empty() {
+        &machine.cpu_vendor
+    } else {
+        &machine.cpu_model
+    };
+    words([&count, name])
+}
+
+fn disk_text(disk: &Disk) -> String {
+    let kind = match disk.is_rotational {
+        Some(true) => "turning",
+        Some(false) => "solid",
+        None => "",
+    };
+    let (size, kind) = (size(disk.bytes), kind.to_owned());
+    words([&disk.name, &size, &kind, &disk.model])
+}
+
+fn interface_text(interface: &Interface) -> String {
+    let speed = match interface.speed_mbit {
+        0 => String::new(),
+        mbit => format!("{mbit} Mbit/s"),
+    };
+    words([&interface.name, &interface.mac, &speed])
 }
 
 fn prefixed(groups: &[String]) -> String {
