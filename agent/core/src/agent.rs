@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_log::{Act, Alarm, Authority, Outcome, SignedRoot, step_key, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
-use lab_crdt_model::report::{AuditHead, Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Facts, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::{MemberState, PeerView};
 use lab_crdt_model::{
@@ -129,7 +129,7 @@ enum Stage {
 struct Joining {
     joiner: Joiner,
     addresses: Vec<SocketAddr>,
-    facts: Option<lab_crdt_model::report::Facts>,
+    facts: Option<Facts>,
 }
 
 struct Member {
@@ -628,10 +628,10 @@ impl Agent {
                 self.facts_effect = None;
                 match &mut self.stage {
                     Stage::Member(m) => {
-                        m.reporter.set_facts(Some(facts.clone()));
+                        m.reporter.set_facts(Some(Facts::clone(facts)));
                         m.observe(&self.config.version);
                     }
-                    Stage::Joining(j) => j.facts = Some(facts.clone()),
+                    Stage::Joining(j) => j.facts = Some(Facts::clone(facts)),
                 }
             }
             EffectResult::Files(outcomes) if self.files_effect == Some(id) => {

@@ -461,3 +461,84 @@ fn read_intent<'a>(fields: impl Iterator<Item = (&'a Path, &'a [Candidate])>) ->
     let (intent, _issues) = read(standing);
     intent
 }
+
+#[cfg(test)]
+mod tests {
+    use lab_crdt_config::{Effective, FileResolved, Resolved};
+    use lab_crdt_model::Value;
+
+    use super::*;
+
+    fn observed(hostname: &str) -> Observed {
+        Observed {
+            facts: Some(Facts {
+                hostname: hostname.to_owned(),
+                ..Facts::default()
+            }),
+            addresses: vec!["10.0.0.1:1".parse().unwrap()],
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn file(template: &str) -> FileResolved {
+        let map = [("template".to_owned(), Value::text(template))].into();
+        FileResolved {
+            body: Resolved {
+                value: Some(Value::Map(map)),
+                ..Resolved::default()
+            },
+            ..FileResolved::default()
+        }
+    }
+
+    #[test]
+    fn a_file_is_rendered_again_when_what_it_says_of_the_machine_changes() {
+        let mut converge = Converge::new(&BTreeMap::new(), &mut Status::default(), Mono(0));
+        converge.next_at = Mono(u64::MAX);
+        converge.identity = Some(Identity {
+            name: "nuc1".to_owned(),
+            birth: vec![],
+            is_on_probation: false,
+        });
+        let mut effective = Effective::default();
+        let motd = file("{node.name} {fact.hostname} {node.ip} {node.agent} {node.provider}");
+        effective.files.insert("/etc/motd".to_owned(), motd);
+        let declared = [("provider".to_owned(), "home".to_owned())].into();
+        converge.take(NodeConfig {
+            labels: vec![],
+            declared,
+            effective,
+            issues: vec![],
+        });
+        let said = |converge: &Converge| {
+            let text = |f: &FileWanted| String::from_utf8(f.content.clone()).unwrap();
+            converge.wanted.first().map(text)
+        };
+        let starts = |converge: &mut Converge| {
+            let is_due = converge.start([0; 32], Mono(1)).is_some();
+            converge.running = None;
+            is_due
+        };
+
+        // Nothing is known yet: the file stays as it is, and why is told.
+        assert_eq!(said(&converge), None);
+        assert_eq!(converge.unrendered[0].name, "file:/etc/motd");
+        assert!(starts(&mut converge));
+
+        converge.observe(observed("a"));
+        let first = "nuc1 a 10.0.0.1 0.1.0 home";
+        assert_eq!(said(&converge).as_deref(), Some(first));
+        assert!(converge.unrendered.is_empty() && starts(&mut converge));
+
+        // The same again, or what no file says, is no work.
+        let mut more = observed("a");
+        converge.observe(more.clone());
+        more.facts.as_mut().unwrap().kernel = "6.1".to_owned();
+        converge.observe(more);
+        assert!(!starts(&mut converge));
+
+        converge.observe(observed("b"));
+        assert_eq!(said(&converge), Some(first.replace(" a ", " b ")));
+        assert!(starts(&mut converge));
+    }
+}

@@ -229,6 +229,56 @@ mod tests {
     }
 
     #[test]
+    fn what_a_machine_is_made_of_is_listed_and_what_it_does_not_tell_left_out() {
+        let picture = sample::fleet().picture();
+        let mut view = NodeView::new(&picture, picture.machine("b").unwrap());
+        let mut facts = Facts {
+            os_name: "debian".into(),
+            arch: "arm64".into(),
+            cpu_count: 8,
+            memory_bytes: 16 << 30,
+            ..Facts::default()
+        };
+        view.facts = Some(facts.clone());
+        let text = view.text(&Style::plain());
+        assert!(
+            text.contains("debian arm64") && !text.contains("virtual"),
+            "{text}"
+        );
+
+        facts.machine.virtualization = "none".into();
+        facts.machine.product = "NUC8i5BEH".into();
+        facts.machine.cpu_model = "i5-8259U".into();
+        facts.machine.core_count = 4;
+        facts.machine.root_bytes = 32 << 30;
+        facts.machine.disks = vec![Disk {
+            name: "sda".into(),
+            model: "WD40".into(),
+            bytes: 4 << 30,
+            is_rotational: Some(true),
+        }];
+        facts.machine.interfaces = vec![Interface {
+            name: "eno1".into(),
+            mac: "94:c6:91:00:00:01".into(),
+            speed_mbit: 1000,
+        }];
+        view.facts = Some(facts);
+        let text = view.text(&Style::plain());
+        for part in [
+            "NUC8i5BEH",
+            "none",
+            "4 cores, 8 threads i5-8259U",
+            "32 GiB",
+            "sda 4 GiB turning WD40",
+            "eno1 94:c6:91:00:00:01 1000 Mbit/s",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let data = view.data();
+        assert_eq!(data["facts"]["machine"]["disks"][0]["name"], "sda");
+    }
+
+    #[test]
     fn what_was_never_reported_is_a_dash() {
         let picture = sample::fleet().set_true("node/new1").picture();
         let row = NodeRow::new(&picture, picture.machine("new1").unwrap());
