@@ -32,6 +32,9 @@ const FREE_MS: f64 = 150.0;
 /// What five agents may keep of a flood each.
 const RSS_MB_MAX: u64 = 120;
 
+/// Edits during a flood: one person hands in no more than 600 at once at one machine.
+const EDITS_MAX: usize = 1_000;
+
 fn is_full() -> bool {
     env("LAB_FLOOD").is_some()
 }
@@ -413,7 +416,7 @@ impl Stage {
         std::thread::sleep(10 * pause);
         let (mut during, mut rss_peak) = (Vec::new(), rss_before.clone());
         let limit = Duration::from_secs(scaled(240, 8));
-        while !flood.is_over() && now() - begun < limit {
+        while !flood.is_over() && now() - begun < limit && during.len() < EDITS_MAX {
             during.push(self.edit([0, 3][during.len() % 2]));
             for (most, now) in rss_peak.iter_mut().zip(self.rss_mb()) {
                 *most = now.max(*most);
