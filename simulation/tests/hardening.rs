@@ -13,7 +13,6 @@ use lab_crdt_log::{
     Admin, Admit, Body, Draft, Edit, Grant, Revoke, Rights, RootRecord, SignedRoot, seal,
 };
 use lab_crdt_model::link::{Channel, Lane};
-use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::token::{Seed, Ticket, Token};
 use lab_crdt_model::view::Role;
@@ -335,7 +334,7 @@ fn lonely(seed: u64, mut is_refused: impl FnMut(u64, u64) -> bool) {
                 Output::Store { id, batch } => writes.push_back((id, batch)),
                 Output::Run { id, effect } => {
                     let result = match effect {
-                        Effect::Facts => EffectResult::Facts(Facts::default()),
+                        Effect::Facts => EffectResult::Facts(Box::default()),
                         Effect::Files { .. } => EffectResult::Files(vec![]),
                     };
                     inputs.push_back(Input::Done { id, result });

@@ -18,6 +18,7 @@ use lab_crdt_log::{
     RootRecord, SignedRoot, TokenKeys, Vouch, Witness, WitnessRule, open, seal, seal_audit,
     seal_register,
 };
+use lab_crdt_model::fact::{Disk, Gpu, Interface, Machine};
 use lab_crdt_model::report::{
     AuditHead, Beacon, Facts, ResourceReport, ResourceState, Section, Status,
 };
@@ -378,6 +379,31 @@ fn registers_are_written_and_read_as_in_version_1() {
         arch: "amd64".into(),
         cpu_count: 4,
         memory_bytes: 8 << 30,
+        machine: Machine {
+            virtualization: "none".into(),
+            vendor: "Intel(R) Client Systems".into(),
+            product: "NUC8i5BEH".into(),
+            firmware: "uefi".into(),
+            cpu_vendor: "intel".into(),
+            cpu_model: "Intel(R) Core(TM) i5-8259U CPU @ 2.30GHz".into(),
+            core_count: 4,
+            root_bytes: 249_856_000_000,
+            disks: vec![Disk {
+                name: "nvme0n1".into(),
+                model: "Samsung SSD 970".into(),
+                bytes: 250_059_350_016,
+                is_rotational: Some(false),
+            }],
+            interfaces: vec![Interface {
+                name: "eno1".into(),
+                mac: "94:c6:91:00:00:01".into(),
+                speed_mbit: 1000,
+            }],
+            gpus: vec![Gpu {
+                vendor: "intel".into(),
+                id: "8086:3ea5".into(),
+            }],
+        },
     };
     let resource = |name: &str, state, message: &str| ResourceReport {
         name: name.into(),
@@ -405,7 +431,11 @@ fn registers_are_written_and_read_as_in_version_1() {
             "beacon-with-audit-head",
             encode(postcard::to_stdvec(&beacon)),
         ),
-        (Section::Facts, "facts", encode(postcard::to_stdvec(&facts))),
+        (
+            Section::Facts,
+            "facts-with-machine",
+            encode(postcard::to_stdvec(&facts)),
+        ),
         (
             Section::Status,
             "status",
@@ -567,6 +597,18 @@ fn a_beacon_of_a_program_without_an_audit_chain_is_still_read() {
     let beacon: Beacon = postcard::from_bytes(&read.body).expect("a beacon");
     assert_eq!((beacon.incarnation, beacon.link_count), (77, 3));
     assert_eq!(beacon.audit, AuditHead::default());
+}
+
+#[test]
+fn facts_of_a_program_that_did_not_look_at_the_machine_are_still_read() {
+    let path = source::root().join("tests/fixtures/register/v1/facts.hex");
+    let stored = unhex(&fs::read_to_string(path).expect("a fixture"));
+
+    let read = Register::open(&mesh(), &stored).expect("a register of version 1");
+
+    let facts: Facts = postcard::from_bytes(&read.body).expect("facts");
+    assert_eq!((&*facts.hostname, facts.memory_bytes), ("nuc1", 8 << 30));
+    assert_eq!(facts.machine, Machine::default());
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! A replica's view as a stream of chunks.
 //!
 //! ```text
-//! chunk*       joined:  version u8 = 3 | postcard of ReplicaView | postcard of MoreView | postcard of AgreedView
+//! chunk*       joined:  version u8 = 4 | postcard of ReplicaView | postcard of MoreView | postcard of AgreedView
+//!                       | postcard of MachinesView
 //! ```
 //!
-//! An earlier agent writes version 2 and says nothing after the first or the second part.
+//! An earlier agent writes version 3 and nothing after the third part, or version 2 and nothing after the first or the
+//! second.
 
 use bytes::Bytes;
-use lab_crdt_model::view::{AgreedView, MoreView, ReplicaView};
+use lab_crdt_model::fact::Machine;
+use lab_crdt_model::view::{AgreedView, MachinesView, MoreView, ReplicaView};
 
 /// Version of the encoding; the first byte of the stream.
-pub const VIEW_VERSION: u8 = 3;
+pub const VIEW_VERSION: u8 = 4;
 /// Earliest version that is read.
 const VIEW_VERSION_MIN: u8 = 2;
 /// Longest chunk, bytes.
@@ -48,7 +51,13 @@ pub fn encode_view(view: &ReplicaView) -> Vec<Bytes> {
         held: view.held.clone(),
         chains: view.chains.clone(),
     };
-    let Ok(bytes) = postcard::to_extend(&(view, more, agreed), vec![VIEW_VERSION]) else {
+    let told = view.reports.iter().filter_map(|report| {
+        let machine = &report.facts.as_ref()?.machine;
+        (*machine != Machine::default()).then(|| (report.node, machine.clone()))
+    });
+    let machines: MachinesView = told.collect();
+    let whole = (view, more, agreed, machines);
+    let Ok(bytes) = postcard::to_extend(&whole, vec![VIEW_VERSION]) else {
         return Vec::new();
     };
     if bytes.len() > VIEW_BYTES_MAX {
@@ -100,15 +109,25 @@ impl ViewDecoder {
         if rest.is_empty() {
             return Ok(view);
         }
-        match postcard::take_from_bytes::<AgreedView>(rest).map_err(damaged)? {
-            (agreed, []) => {
-                view.checkpoints = agreed.checkpoints;
-                view.held = agreed.held;
-                view.chains = agreed.chains;
-                Ok(view)
-            }
-            _ => Err(ViewDecodeError::Damaged),
+        let (agreed, rest) = postcard::take_from_bytes::<AgreedView>(rest).map_err(damaged)?;
+        view.checkpoints = agreed.checkpoints;
+        view.held = agreed.held;
+        view.chains = agreed.chains;
+        if rest.is_empty() {
+            return Ok(view);
         }
+        let (mut machines, rest) =
+            postcard::take_from_bytes::<MachinesView>(rest).map_err(damaged)?;
+        if !rest.is_empty() {
+            return Err(ViewDecodeError::Damaged);
+        }
+        for report in &mut view.reports {
+            if let (Some(facts), Some(machine)) = (&mut report.facts, machines.remove(&report.node))
+            {
+                facts.machine = machine;
+            }
+        }
+        Ok(view)
     }
 }
 
@@ -116,8 +135,9 @@ impl ViewDecoder {
 mod tests {
     use std::collections::BTreeMap;
 
+    use lab_crdt_model::report::Facts;
     use lab_crdt_model::view::{
-        ChainView, CheckpointView, HeldView, JoinView, MemberState, MemberView, Role,
+        ChainView, CheckpointView, HeldView, JoinView, MemberState, MemberView, ReportView, Role,
     };
     use lab_crdt_model::{AuthorId, Binding, Hardware, Hlc, MeshId, NodeId, StatementId, Wall};
 
@@ -233,7 +253,24 @@ mod tests {
             }],
             ..whole.clone()
         };
-        assert_eq!(decode(&encode_view(&agreed)), Ok(agreed));
+        assert_eq!(decode(&encode_view(&agreed)), Ok(agreed.clone()));
+        let facts = Facts {
+            hostname: "nuc1".into(),
+            cpu_count: 4,
+            machine: Machine {
+                virtualization: "none".into(),
+                ..Machine::default()
+            },
+            ..Facts::default()
+        };
+        let mut told = agreed;
+        told.reports = vec![ReportView {
+            node: NodeId([2; 32]),
+            beacon: None,
+            facts: Some(facts),
+            status: None,
+        }];
+        assert_eq!(decode(&encode_view(&told)), Ok(told));
 
         let bytes = postcard::to_extend(&first, vec![VIEW_VERSION_MIN]).unwrap();
         assert_eq!(decode(&[bytes.into()]), Ok(first));
@@ -250,9 +287,9 @@ mod tests {
         let whole = encode_view(&view(3))[0].clone();
 
         assert_eq!(decode(&[]), Err(ViewDecodeError::Empty));
-        // The parts that an earlier agent leaves out are empty here: two lists, then three.
+        // The parts that an earlier agent leaves out are empty here: two lists, then three, then one.
         let first = postcard::to_stdvec(&view(3)).unwrap().len() + 1;
-        for end in (1..whole.len()).filter(|end| ![first, first + 2].contains(end)) {
+        for end in (1..whole.len()).filter(|end| ![first, first + 2, first + 5].contains(end)) {
             assert_eq!(
                 decode(&[whole.slice(..end)]),
                 Err(ViewDecodeError::Damaged),

@@ -159,7 +159,7 @@ fn drain(agent: &mut Agent, now: Now, n: usize) {
                 now,
                 Input::Done {
                     id,
-                    result: EffectResult::Facts(facts(n)),
+                    result: EffectResult::Facts(Box::new(facts(n))),
                 },
             ),
             Output::Run {

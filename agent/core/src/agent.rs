@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lab_crdt_log::{Act, Alarm, Authority, Outcome, SignedRoot, step_key, sync};
 use lab_crdt_model::link::{Channel, Lane, Reason};
-use lab_crdt_model::report::{AuditHead, Beacon, Section};
+use lab_crdt_model::report::{AuditHead, Beacon, Facts, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
 use lab_crdt_model::view::{MemberState, PeerView};
 use lab_crdt_model::{
@@ -34,7 +34,7 @@ use crate::boot::{
     Boot, BootError, Config, META_ROOT, META_SEQ, META_SPONSORS, META_TIME, NodeKeys,
 };
 use crate::command::{Command, CommandId, Prepared, Reply, ViewMask};
-use crate::converge::Converge;
+use crate::converge::{Converge, Observed};
 use crate::held::Held;
 use crate::input::{EffectResult, Input, LinkState};
 use crate::join::{Joiner, JoinerWish, Sponsoring, Word, witness_asked};
@@ -59,6 +59,8 @@ const UNSTORED_BYTES_MAX: usize = 64 << 20;
 const STORE_RETRY_MS: u64 = 1_000;
 /// Dropping statements that wait for nothing that will come, and asking for what waiting ones need.
 const TIDY_MS: u64 = 30_000;
+/// Looking at what the machine is; at most once per look at its files.
+const FACTS_MS: u64 = 600_000;
 const WANTED_MAX: usize = 64;
 /// Beacons of a mesh of this many nodes come at the configured rate; in larger ones, each node slows down.
 const BEACON_NODES: u64 = 12;
@@ -107,6 +109,7 @@ pub struct Agent {
     next_id: u64,
     stores: Stores,
     facts_effect: Option<EffectId>,
+    facts_at: Mono,
     files_effect: Option<EffectId>,
 }
 
@@ -126,7 +129,7 @@ enum Stage {
 struct Joining {
     joiner: Joiner,
     addresses: Vec<SocketAddr>,
-    facts: Option<lab_crdt_model::report::Facts>,
+    facts: Option<Facts>,
 }
 
 struct Member {
@@ -284,6 +287,7 @@ impl Agent {
             next_id: 1,
             stores: Stores::default(),
             facts_effect: None,
+            facts_at: now.mono,
             files_effect: None,
         };
         match boot {
@@ -305,14 +309,20 @@ impl Agent {
             Boot::Stored { tables } => agent.boot_stored(None, tables)?,
             Boot::Imaged { image, tables } => agent.boot_stored(Some(&image), tables)?,
         }
-        let id = agent.effect_id();
-        agent.facts_effect = Some(id);
-        agent.outbox.push_back(Output::Run {
+        agent.read_facts();
+        agent.settle(true);
+        Ok(agent)
+    }
+
+    /// Looks what this machine is, and again later: names, disks and links change while an agent runs.
+    fn read_facts(&mut self) {
+        let id = self.effect_id();
+        self.facts_effect = Some(id);
+        self.facts_at = self.now.mono.plus_ms(FACTS_MS);
+        self.outbox.push_back(Output::Run {
             id,
             effect: Effect::Facts,
         });
-        agent.settle(true);
-        Ok(agent)
     }
 
     fn boot_stored(
@@ -328,6 +338,7 @@ impl Agent {
         let mut member = self.member(SignedRoot::decode(root)?, &meta, image, &mut tables)?;
         member.restore_audit(&self.keys.node(), audit, self.now);
         member.note_start(&self.config.version, self.now);
+        member.observe(&self.config.version);
         member.look_for_losses(&self.keys.node());
         member.tell_clock(&self.keys.node());
         self.stage = Stage::Member(Box::new(member));
@@ -497,6 +508,7 @@ impl Agent {
                     if member.reporter.addresses != addresses {
                         member.reporter.addresses = addresses;
                         member.beacon_at = self.now.mono;
+                        member.observe(&self.config.version);
                     }
                 }
             },
@@ -615,8 +627,11 @@ impl Agent {
             EffectResult::Facts(facts) if self.facts_effect == Some(id) => {
                 self.facts_effect = None;
                 match &mut self.stage {
-                    Stage::Member(m) => m.reporter.set_facts(Some(facts.clone())),
-                    Stage::Joining(j) => j.facts = Some(facts.clone()),
+                    Stage::Member(m) => {
+                        m.reporter.set_facts(Some(Facts::clone(facts)));
+                        m.observe(&self.config.version);
+                    }
+                    Stage::Joining(j) => j.facts = Some(Facts::clone(facts)),
                 }
             }
             EffectResult::Files(outcomes) if self.files_effect == Some(id) => {
@@ -681,6 +696,15 @@ fn push(what: u8, bytes: &[u8]) -> Bytes {
 }
 
 impl Member {
+    /// Lets files say what this node reports of itself.
+    fn observe(&mut self, version: &str) {
+        self.converge.observe(Observed {
+            facts: self.reporter.facts().cloned(),
+            addresses: self.reporter.told_addresses().to_vec(),
+            version: version.to_owned(),
+        });
+    }
+
     /// Who may hold a mesh link.
     fn gate(&mut self, me: &NodeId, now: Now) -> Arc<BTreeSet<NodeId>> {
         let name = self.replica.log.name().unwrap_or_default();

@@ -1,11 +1,13 @@
 //! What this machine should be, what it was made to be, and the difference.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use lab_crdt_config::{Intent, NodeFacts, Standing, files, read};
 use lab_crdt_doc::{Candidate, Document};
 use lab_crdt_log::{Authority, step_key};
-use lab_crdt_model::report::{ResourceReport, ResourceState, Status};
+use lab_crdt_model::fact;
+use lab_crdt_model::report::{Facts, ResourceReport, ResourceState, Status};
 use lab_crdt_model::store::{StoreOp, Table};
 use lab_crdt_model::view::{MemberState, Role};
 use lab_crdt_model::{Field, Label, Mono, NodeId, Path, Wall, mutant, reached, sometimes};
@@ -29,8 +31,17 @@ struct Identity {
     is_on_probation: bool,
 }
 
+/// What this node observes of itself, as far as files may say it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) facts: Option<Facts>,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) version: String,
+}
+
 pub(crate) struct Converge {
     identity: Option<Identity>,
+    observed: Observed,
     config: Option<NodeConfig>,
     /// Its hash.
     desired: Option<[u8; 32]>,
@@ -73,6 +84,7 @@ impl Converge {
         }
         Self {
             identity: None,
+            observed: Observed::default(),
             config: None,
             desired: None,
             wanted: Vec::new(),
@@ -126,10 +138,37 @@ impl Converge {
         self.take(config);
     }
 
+    /// Renders the files again if this node observes something else of itself than before.
+    pub(crate) fn observe(&mut self, observed: Observed) {
+        if observed == self.observed {
+            return;
+        }
+        self.observed = observed;
+        // Of a machine that is no longer one of the mesh nothing is rendered again.
+        if self.identity.is_some()
+            && let Some(config) = self.config.clone()
+        {
+            self.take(config);
+        }
+    }
+
     fn take(&mut self, config: NodeConfig) {
         let name = self.identity.as_ref().map_or("", |i| i.name.as_str());
-        let (rendered, issues) = files(&config.effective, &NodeFacts::new(name, &config.labels));
-        self.wanted = rendered
+        let declared = config
+            .declared
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()));
+        let Observed {
+            facts,
+            addresses,
+            version,
+        } = &self.observed;
+        let mut node = NodeFacts::new(name, &config.labels);
+        node.attrs = fact::attrs(declared, Some(version), addresses, facts.as_ref());
+        node.attrs
+            .insert("node.kind".to_owned(), vec!["node".to_owned()]);
+        let (rendered, issues) = files(&config.effective, &node);
+        let wanted: Vec<_> = rendered
             .into_iter()
             .map(|f| FileWanted {
                 path: f.path,
@@ -138,6 +177,8 @@ impl Converge {
                 owner: f.owner,
             })
             .collect();
+        self.is_dirty |= wanted != self.wanted;
+        self.wanted = wanted;
         // That labels disagree (D021) is told below, of files like of everything else.
         self.unrendered = issues
             .iter()
@@ -419,4 +460,85 @@ fn read_intent<'a>(fields: impl Iterator<Item = (&'a Path, &'a [Candidate])>) ->
         });
     let (intent, _issues) = read(standing);
     intent
+}
+
+#[cfg(test)]
+mod tests {
+    use lab_crdt_config::{Effective, FileResolved, Resolved};
+    use lab_crdt_model::Value;
+
+    use super::*;
+
+    fn observed(hostname: &str) -> Observed {
+        Observed {
+            facts: Some(Facts {
+                hostname: hostname.to_owned(),
+                ..Facts::default()
+            }),
+            addresses: vec!["10.0.0.1:1".parse().unwrap()],
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn file(template: &str) -> FileResolved {
+        let map = [("template".to_owned(), Value::text(template))].into();
+        FileResolved {
+            body: Resolved {
+                value: Some(Value::Map(map)),
+                ..Resolved::default()
+            },
+            ..FileResolved::default()
+        }
+    }
+
+    #[test]
+    fn a_file_is_rendered_again_when_what_it_says_of_the_machine_changes() {
+        let mut converge = Converge::new(&BTreeMap::new(), &mut Status::default(), Mono(0));
+        converge.next_at = Mono(u64::MAX);
+        converge.identity = Some(Identity {
+            name: "nuc1".to_owned(),
+            birth: vec![],
+            is_on_probation: false,
+        });
+        let mut effective = Effective::default();
+        let motd = file("{node.name} {fact.hostname} {node.ip} {node.agent} {node.provider}");
+        effective.files.insert("/etc/motd".to_owned(), motd);
+        let declared = [("provider".to_owned(), "home".to_owned())].into();
+        converge.take(NodeConfig {
+            labels: vec![],
+            declared,
+            effective,
+            issues: vec![],
+        });
+        let said = |converge: &Converge| {
+            let text = |f: &FileWanted| String::from_utf8(f.content.clone()).unwrap();
+            converge.wanted.first().map(text)
+        };
+        let starts = |converge: &mut Converge| {
+            let is_due = converge.start([0; 32], Mono(1)).is_some();
+            converge.running = None;
+            is_due
+        };
+
+        // Nothing is known yet: the file stays as it is, and why is told.
+        assert_eq!(said(&converge), None);
+        assert_eq!(converge.unrendered[0].name, "file:/etc/motd");
+        assert!(starts(&mut converge));
+
+        converge.observe(observed("a"));
+        let first = "nuc1 a 10.0.0.1 0.1.0 home";
+        assert_eq!(said(&converge).as_deref(), Some(first));
+        assert!(converge.unrendered.is_empty() && starts(&mut converge));
+
+        // The same again, or what no file says, is no work.
+        let mut more = observed("a");
+        converge.observe(more.clone());
+        more.facts.as_mut().unwrap().kernel = "6.1".to_owned();
+        converge.observe(more);
+        assert!(!starts(&mut converge));
+
+        converge.observe(observed("b"));
+        assert_eq!(said(&converge), Some(first.replace(" a ", " b ")));
+        assert!(starts(&mut converge));
+    }
 }

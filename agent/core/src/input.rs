@@ -91,7 +91,7 @@ pub enum LinkState {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EffectResult {
     /// What this machine is.
-    Facts(Facts),
+    Facts(Box<Facts>),
     /// One outcome per file, in the order of the request: wanted ones first, then those to release.
     Files(Vec<FileOutcome>),
 }

@@ -17,6 +17,9 @@ use crate::replica::put;
 /// Register numbers are reserved on disk in blocks, so that none is used twice after a crash.
 const BLOCK: u64 = 1000;
 
+/// Most addresses that a beacon tells.
+const ADDRESSES_MAX: usize = 8;
+
 pub(crate) struct Reporter {
     pub(crate) incarnation: u64,
     next_seq: u64,
@@ -112,15 +115,25 @@ impl Reporter {
         ))
     }
 
+    /// The addresses that a beacon tells.
+    pub(crate) fn told_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[..self.addresses.len().min(ADDRESSES_MAX)]
+    }
+
     pub(crate) fn beacon(
         &mut self,
         mesh: &MeshId,
         keys: &NodeKeys,
         mut beacon: Beacon,
     ) -> Option<Bytes> {
-        beacon.addresses.truncate(8);
+        beacon.addresses.truncate(ADDRESSES_MAX);
         beacon.version.truncate(32);
         self.seal(mesh, keys, Section::Beacon, &beacon)
+    }
+
+    /// What this machine is, if that is known by now.
+    pub(crate) const fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
     }
 
     /// What this machine is, as far as is known by now.

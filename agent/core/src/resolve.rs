@@ -12,6 +12,8 @@ use lab_crdt_selector::{Fleet, OwnedTarget};
 pub struct NodeConfig {
     /// All its labels.
     pub labels: Vec<Label>,
+    /// What is declared of it besides, by name.
+    pub declared: BTreeMap<String, String>,
     /// What they mean.
     pub effective: Effective,
     /// Contradicting labels and the like.
@@ -104,8 +106,12 @@ pub fn config_of(
         })
         .unwrap_or_default();
     let effective = effective(intent, &NodeFacts::new(name, &labels), &groups);
+    let node = intent.nodes.get(name);
+    let declared = node.into_iter().flat_map(|node| &node.attrs);
+    let declared = declared.map(|(key, entry)| (key.clone(), entry.shown()));
     NodeConfig {
         labels,
+        declared: declared.collect(),
         effective,
         issues,
     }

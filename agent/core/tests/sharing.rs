@@ -12,7 +12,6 @@ use lab_crdt_log::{
     Admin, Admit, Body, Draft, Edit, Grant, Revoke, Rights, RootRecord, SignedRoot, seal,
 };
 use lab_crdt_model::link::{Channel, Lane};
-use lab_crdt_model::report::Facts;
 use lab_crdt_model::store::{StoreOp, Table, Tables};
 use lab_crdt_model::view::Role;
 use lab_crdt_model::{
@@ -165,7 +164,7 @@ impl Fleet {
                 }
                 Output::Run { id, effect } => {
                     let result = match effect {
-                        Effect::Facts => EffectResult::Facts(Facts::default()),
+                        Effect::Facts => EffectResult::Facts(Box::default()),
                         Effect::Files { .. } => EffectResult::Files(vec![]),
                     };
                     self.agents[n].handle(self.now, Input::Done { id, result });

@@ -37,7 +37,7 @@ impl Effects {
     /// Does it. Never fails as a whole: each part reports its own outcome.
     pub(crate) fn run(&self, effect: Effect) -> EffectResult {
         match effect {
-            Effect::Facts => EffectResult::Facts(facts::read()),
+            Effect::Facts => EffectResult::Facts(Box::new(facts::read())),
             Effect::Files { wanted, release } => EffectResult::Files(match &self.files {
                 Some(files) => files.carry_out(&wanted, &release),
                 None => untouched(&wanted, &release),

@@ -12,6 +12,9 @@ use crate::print::{Report, Style, Warning, hex, safe};
 use crate::session::Session;
 use crate::view::picture::Picture;
 
+/// Most lines of a file that are shown.
+const LINES_MAX: usize = 20;
+
 /// Shows it; ends with 7 if what was asked for is in conflict.
 pub(super) async fn run(context: Context<'_>, args: ExplainArgs) -> Result<Exit, CommandError> {
     let session = Session::open(context.global, context.ui).await?;
@@ -35,7 +38,9 @@ pub(super) async fn run(context: Context<'_>, args: ExplainArgs) -> Result<Exit,
         Exit::Done
     };
     let status = machine.status.as_ref();
+    let path = args.key.as_deref().filter(|key| key.starts_with('/'));
     let report = Explained {
+        rendered: path.and_then(|path| picture.rendered(machine, path)),
         applied: status.map(|(s, _)| hex(&s.applied, 4)),
         explanation,
     };
@@ -76,6 +81,8 @@ fn at_once(picture: &Picture, explanation: &Explanation) -> Vec<Warning> {
 struct Explained {
     explanation: Explanation,
     applied: Option<String>,
+    /// What the file that was asked for contains there, or why it is not written.
+    rendered: Option<Result<String, String>>,
 }
 
 impl Report for Explained {
@@ -95,6 +102,8 @@ impl Report for Explained {
             "labels": self.explanation.labels.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "desired": hex(&self.explanation.desired, 32),
             "values": lines,
+            "content": self.rendered.as_ref().and_then(|r| r.as_ref().ok()),
+            "not_written": self.rendered.as_ref().and_then(|r| r.as_ref().err()),
         })
     }
 
@@ -113,7 +122,28 @@ impl Report for Explained {
             Some(applied) if self.explanation.key.is_none() => {
                 format!("{}  applied {applied}\n{lines}", safe(head))
             }
-            _ => format!("{}\n{lines}", safe(head)),
+            _ => format!("{}\n{lines}{}", safe(head), self.content()),
+        }
+    }
+}
+
+impl Explained {
+    /// The content of a file, as it is written there; ends in a newline.
+    fn content(&self) -> String {
+        match &self.rendered {
+            None => String::new(),
+            Some(Err(why)) => format!("  not written: {}\n", safe(why)),
+            Some(Ok(content)) => {
+                let lines = content.lines().take(LINES_MAX);
+                let shown: String = lines.map(|l| format!("    {}\n", safe(l))).collect();
+                let more = content.lines().count().saturating_sub(LINES_MAX);
+                let more = if more > 0 {
+                    format!("    … {more} more lines\n")
+                } else {
+                    String::new()
+                };
+                format!("  {} writes\n{shown}{more}", safe(&self.explanation.node))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `lab node list` and `lab node show`.
 
+use lab_crdt_model::fact::{Disk, Interface};
+use lab_crdt_model::report::Facts;
 use lab_crdt_model::time::age;
 use serde_json::{Value as Json, json};
 
@@ -97,17 +99,27 @@ impl Report for NodeView {
         }
         line("agent", row.agent.clone());
         if let Some(facts) = &self.facts {
+            let machine = &facts.machine;
             line("host name", Some(facts.hostname.clone()));
-            line(
-                "system",
-                Some(format!(
-                    "{} {} {}",
-                    facts.os_name, facts.os_version, facts.arch
-                )),
-            );
+            let system = [&facts.os_name, &facts.os_version, &facts.arch];
+            line("system", Some(words(system)));
             line("kernel", Some(facts.kernel.clone()));
-            line("processors", Some(facts.cpu_count.to_string()));
+            line("machine", Some(words([&machine.vendor, &machine.product])));
+            line("virtual", Some(machine.virtualization.clone()));
+            line("firmware", Some(machine.firmware.clone()));
+            line("processor", Some(processor(facts)));
             line("memory", Some(size(facts.memory_bytes)));
+            let root = Some(machine.root_bytes).filter(|bytes| *bytes > 0);
+            line("root disk", root.map(size));
+            for disk in &machine.disks {
+                line("disk", Some(disk_text(disk)));
+            }
+            for interface in &machine.interfaces {
+                line("network", Some(interface_text(interface)));
+            }
+            for gpu in &machine.gpus {
+                line("graphics", Some(words([&gpu.vendor, &gpu.id])));
+            }
         }
         let sync = [vec![row.sync.text()], row.sync.detail.clone()]
             .concat()
@@ -127,6 +139,47 @@ impl Report for NodeView {
         out += &table.render(style);
         out
     }
+}
+
+/// What there is of `parts`.
+fn words<const N: usize>(parts: [&String; N]) -> String {
+    let parts = parts.into_iter().map(String::as_str);
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
+}
+
+fn processor(facts: &Facts) -> String {
+    let machine = &facts.machine;
+    let threads = facts.cpu_count;
+    let count = match machine.core_count {
+        0 => threads.to_string(),
+        cores if cores == threads => format!("{cores} cores"),
+        cores => format!("{cores} cores, {threads} threads"),
+    };
+    let name = if machine.cpu_model.is_empty() {
+        &machine.cpu_vendor
+    } else {
+        &machine.cpu_model
+    };
+    words([&count, name])
+}
+
+fn disk_text(disk: &Disk) -> String {
+    let kind = match disk.is_rotational {
+        Some(true) => "turning",
+        Some(false) => "solid",
+        None => "",
+    };
+    let (size, kind) = (size(disk.bytes), kind.to_owned());
+    words([&disk.name, &size, &kind, &disk.model])
+}
+
+fn interface_text(interface: &Interface) -> String {
+    let speed = match interface.speed_mbit {
+        0 => String::new(),
+        mbit => format!("{mbit} Mbit/s"),
+    };
+    words([&interface.name, &interface.mac, &speed])
 }
 
 fn prefixed(groups: &[String]) -> String {
@@ -173,6 +226,56 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn what_a_machine_is_made_of_is_listed_and_what_it_does_not_tell_left_out() {
+        let picture = sample::fleet().picture();
+        let mut view = NodeView::new(&picture, picture.machine("b").unwrap());
+        let mut facts = Facts {
+            os_name: "debian".into(),
+            arch: "arm64".into(),
+            cpu_count: 8,
+            memory_bytes: 16 << 30,
+            ..Facts::default()
+        };
+        view.facts = Some(facts.clone());
+        let text = view.text(&Style::plain());
+        assert!(
+            text.contains("debian arm64") && !text.contains("virtual"),
+            "{text}"
+        );
+
+        facts.machine.virtualization = "none".into();
+        facts.machine.product = "NUC8i5BEH".into();
+        facts.machine.cpu_model = "i5-8259U".into();
+        facts.machine.core_count = 4;
+        facts.machine.root_bytes = 32 << 30;
+        facts.machine.disks = vec![Disk {
+            name: "sda".into(),
+            model: "WD40".into(),
+            bytes: 4 << 30,
+            is_rotational: Some(true),
+        }];
+        facts.machine.interfaces = vec![Interface {
+            name: "eno1".into(),
+            mac: "94:c6:91:00:00:01".into(),
+            speed_mbit: 1000,
+        }];
+        view.facts = Some(facts);
+        let text = view.text(&Style::plain());
+        for part in [
+            "NUC8i5BEH",
+            "none",
+            "4 cores, 8 threads i5-8259U",
+            "32 GiB",
+            "sda 4 GiB turning WD40",
+            "eno1 94:c6:91:00:00:01 1000 Mbit/s",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let data = view.data();
+        assert_eq!(data["facts"]["machine"]["disks"][0]["name"], "sda");
     }
 
     #[test]

@@ -112,10 +112,7 @@ impl Machine {
             let node = intent.nodes.get(name).map(|n| &n.attrs);
             let cluster = intent.clusters.get(name);
             for (key, entry) in node.or(cluster).into_iter().flatten() {
-                let text = entry
-                    .text()
-                    .map_or_else(|| entry.field.value.to_string(), str::to_owned);
-                machine.declared.insert(key.clone(), text);
+                machine.declared.insert(key.clone(), entry.shown());
             }
             machine.is_intermittent = machine
                 .declared

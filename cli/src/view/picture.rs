@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_agent_core::{config_of, fleet_of, intent_of};
-use lab_crdt_config::{Effective, Explanation, Intent, NodeFacts, explain};
+use lab_crdt_config::{Effective, Explanation, Intent, NodeFacts, explain, files};
+use lab_crdt_model::fact;
 use lab_crdt_model::view::{CandidateView, FieldView, ReplicaView};
 use lab_crdt_model::{AuthorId, Field, Hlc, Issue, NodeId, Op, Path, SpanError, StatementId};
 use lab_crdt_selector::{Expr, Fleet, Group, OwnedTarget, Trust, parse};
@@ -186,6 +187,19 @@ impl Picture {
         explain(&self.intent, &facts, &self.groups_of(&machine.name), key)
     }
 
+    /// What a file of a machine contains once its placeholders are filled in from what the machine reported, or why
+    /// they cannot be; `None` if it has no such file.
+    pub(crate) fn rendered(&self, machine: &Machine, path: &str) -> Option<Result<String, String>> {
+        let mut effective = self.effective(machine);
+        effective.files.retain(|name, _| name == path);
+        let mut node = NodeFacts::new(&machine.name, &machine.labels);
+        node.attrs = attrs_of(machine);
+        let (files, issues) = files(&effective, &node);
+        let file = files.into_iter().next();
+        let text = file.map(|file| Ok(String::from_utf8_lossy(&file.content).into_owned()));
+        text.or_else(|| issues.into_iter().next().map(|issue| Err(issue.message)))
+    }
+
     /// The Sync pillar of a machine.
     pub(crate) fn sync(&self, machine: &Machine) -> Pillar {
         self.syncs
@@ -308,42 +322,16 @@ fn target_of(machine: &Machine, sync: &Pillar) -> OwnedTarget {
 }
 
 fn attrs_of(machine: &Machine) -> BTreeMap<String, Vec<String>> {
-    let mut attrs = BTreeMap::new();
-    let mut put = |key: &str, value: String| {
-        if !value.is_empty() {
-            attrs
-                .entry(key.to_owned())
-                .or_insert_with(Vec::new)
-                .push(value);
-        }
-    };
-    put("node.name", machine.name.clone());
-    put("node.kind", machine.kind.word().to_owned());
-    for key in ["provider", "profile", "host", "mac", "image"] {
-        if let Some(value) = machine.declared.get(key) {
-            put(&format!("node.{key}"), value.clone());
-        }
-    }
-    if let Some(beacon) = &machine.beacon {
-        put("node.agent", beacon.version.clone());
-        let mut ips: Vec<_> = beacon
-            .addresses
-            .iter()
-            .map(std::net::SocketAddr::ip)
-            .collect();
-        ips.sort();
-        ips.dedup();
-        ips.iter().for_each(|ip| put("node.ip", ip.to_string()));
-    }
-    if let Some(facts) = &machine.facts {
-        put("fact.hostname", facts.hostname.clone());
-        put("fact.os.name", facts.os_name.clone());
-        put("fact.os.version", facts.os_version.clone());
-        put("fact.kernel", facts.kernel.clone());
-        put("fact.arch", facts.arch.clone());
-        put("fact.cpu.cores", facts.cpu_count.to_string());
-        put("fact.mem.total", facts.memory_bytes.to_string());
-    }
+    let declared = &machine.declared;
+    let beacon = machine.beacon.as_ref();
+    let mut attrs = fact::attrs(
+        declared.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+        beacon.map(|b| b.version.as_str()),
+        beacon.map_or(&[], |b| &b.addresses),
+        machine.facts.as_ref(),
+    );
+    attrs.insert("node.name".to_owned(), vec![machine.name.clone()]);
+    attrs.insert("node.kind".to_owned(), vec![machine.kind.word().to_owned()]);
     attrs
 }
 

@@ -62,6 +62,12 @@ impl Entry {
     pub fn text(&self) -> Option<&str> {
         self.field.value.as_text()
     }
+
+    /// The value as people read it: text without quotes.
+    pub fn shown(&self) -> String {
+        self.text()
+            .map_or_else(|| self.field.value.to_string(), str::to_owned)
+    }
 }
 
 /// Fields of one item by name; nested names are joined by `/` (`per/aws/instance`).

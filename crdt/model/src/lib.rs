@@ -11,6 +11,7 @@
 //! ```
 
 pub mod caller;
+pub mod fact;
 pub mod hardware;
 pub mod id;
 pub mod issue;

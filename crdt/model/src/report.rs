@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::fact::Machine;
 use crate::limit::{BEACON_BYTES_MAX, FACTS_BYTES_MAX, STATUS_BYTES_MAX};
 use crate::time::Wall;
 
@@ -94,6 +95,14 @@ pub struct Facts {
     pub cpu_count: u32,
     /// Bytes of memory.
     pub memory_bytes: u64,
+    /// What it is made of.
+    #[serde(deserialize_with = "machine_or_none")]
+    pub machine: Machine,
+}
+
+/// Facts of programs that did not look at the machine end before it.
+fn machine_or_none<'de, D: Deserializer<'de>>(input: D) -> Result<Machine, D::Error> {
+    Ok(Machine::deserialize(input).unwrap_or_default())
 }
 
 /// How one resource of a node stands.

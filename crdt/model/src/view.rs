@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fact::Machine;
 use crate::hardware::{Binding, Hardware};
 use crate::id::{AuthorId, MeshId, NodeId, StatementId};
 use crate::issue::Issue;
@@ -95,6 +96,10 @@ pub struct AgreedView {
     /// See [`ReplicaView::chains`].
     pub chains: Vec<ChainView>,
 }
+
+/// What a view says that the third format did not: what the machines are made of, which [`ReplicaView::reports`] tell
+/// on both sides.
+pub type MachinesView = BTreeMap<NodeId, Machine>;
 
 /// An admin's word on what the history is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -317,9 +322,48 @@ pub struct ReportView {
     /// Its beacon and when this replica took it in, by this node's clock.
     pub beacon: Option<(Beacon, Wall)>,
     /// Its facts.
+    #[serde(with = "first_facts")]
     pub facts: Option<Facts>,
     /// Its status and when this replica took it in.
     pub status: Option<(Status, Wall)>,
+}
+
+/// Facts as in the first format of a view.
+mod first_facts {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::report::Facts;
+
+    pub(super) fn serialize<S: Serializer>(
+        facts: &Option<Facts>,
+        output: S,
+    ) -> Result<S::Ok, S::Error> {
+        let first = facts.as_ref().map(|f| {
+            let texts = (&f.hostname, &f.os_name, &f.os_version, &f.kernel, &f.arch);
+            (texts, f.cpu_count, f.memory_bytes)
+        });
+        first.serialize(output)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<Option<Facts>, D::Error> {
+        type Texts = (String, String, String, String, String);
+        let first = Option::<(Texts, u32, u64)>::deserialize(input)?;
+        Ok(first.map(|(texts, cpu_count, memory_bytes)| {
+            let (hostname, os_name, os_version, kernel, arch) = texts;
+            Facts {
+                hostname,
+                os_name,
+                os_version,
+                kernel,
+                arch,
+                cpu_count,
+                memory_bytes,
+                ..Facts::default()
+            }
+        }))
+    }
 }
 
 /// How this node sees another.

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
+use lab_crdt_model::fact::FACT_KEYS;
+
 /// What the values of a key mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Meaning {
@@ -13,38 +15,26 @@ pub(crate) enum Meaning {
     Address,
 }
 
-/// Observed keys that always exist, whether or not a node reports them.
-const OBSERVED: [&str; 25] = [
-    "fact.arch",
-    "fact.cpu.cores",
-    "fact.disk.free",
-    "fact.disk.total",
-    "fact.hostname",
-    "fact.kernel",
-    "fact.mem.free",
-    "fact.mem.total",
-    "fact.os.name",
-    "fact.os.version",
-    "fact.uptime",
+/// Observed keys that always exist beside the facts, whether or not a node reports them.
+const OBSERVED: [&str; 13] = [
     "name",
     "node.agent",
     "node.host",
+    "node.image",
     "node.ip",
     "node.kind",
+    "node.mac",
     "node.name",
     "node.online",
     "node.profile",
     "node.provider",
     "node.seen",
-    "status.health",
-    "status.identity",
-    "status.puppet",
     "status.sync",
 ];
 
 /// The keys that are known whatever the fleet.
 pub(crate) fn known_keys() -> impl Iterator<Item = &'static str> {
-    OBSERVED.into_iter()
+    OBSERVED.into_iter().chain(FACT_KEYS)
 }
 
 /// Whether `key` is in a space that holds observations, not labels.
@@ -68,12 +58,12 @@ impl Meaning {
     /// What the values of `key` mean, if it is more than text.
     pub(crate) fn of(key: &str) -> Option<Self> {
         match key {
-            "fact.mem.total" | "fact.mem.free" | "fact.disk.free" | "fact.disk.total" => {
-                Some(Self::Size)
-            }
-            "node.seen" | "fact.uptime" => Some(Self::Duration),
+            "fact.mem.total" | "fact.disk.size" | "fact.disk.total" => Some(Self::Size),
+            "node.seen" => Some(Self::Duration),
             "fact.os.version" | "fact.kernel" | "node.agent" => Some(Self::Version),
-            "fact.cpu.cores" => Some(Self::Number),
+            "fact.cpu.cores" | "fact.cpu.physical" | "fact.disk.count" | "fact.net.speed" => {
+                Some(Self::Number)
+            }
             "node.ip" => Some(Self::Address),
             _ => None,
         }

@@ -302,6 +302,54 @@ fn matches_by_a_missing_key_are_counted() {
 }
 
 #[test]
+fn what_a_machine_is_made_of_compares_by_meaning_and_any_value_counts() {
+    let disks = [
+        ("fact.disk.name", "nvme0n1"),
+        ("fact.disk.name", "sda"),
+        ("fact.disk.size", "250059350016"),
+        ("fact.disk.size", "4000787030016"),
+        ("fact.disk.count", "2"),
+        ("fact.disk.total", "249856000000"),
+        ("fact.virt", "none"),
+        ("fact.cpu.physical", "4"),
+        ("fact.cpu.model", "Intel(R) Core(TM) i5-8259U CPU @ 2.30GHz"),
+        ("fact.net.mac", "94:c6:91:00:00:01"),
+    ];
+    let mut nas = node("nas1", &[], &[]);
+    for (key, value) in disks {
+        let values = nas.attrs.entry(key.to_owned()).or_default();
+        values.push(value.to_owned());
+    }
+    let vm = node(
+        "vm1",
+        &[],
+        &[("fact.virt", "kvm"), ("fact.disk.count", "10")],
+    );
+    let fleet = Fleet::new(vec![nas, vm], BTreeMap::new());
+    for (query, want) in [
+        ("fact.virt=kvm", "vm1"),
+        ("fact.virt=none", "nas1"),
+        ("fact.disk.name=sda", "nas1"),
+        ("fact.disk.size >= 1TB", "nas1"),
+        ("fact.disk.size >= 8TB", ""),
+        ("fact.disk.total > 200GB", "nas1"),
+        ("fact.disk.count >= 9", "vm1"),
+        ("fact.cpu.physical > 2", "nas1"),
+        ("fact.cpu.model=*i5-8259U*", "nas1"),
+        ("fact.net.mac=\"94:c6:91:00:00:01\"", "nas1"),
+        ("fact.gpu=nvidia", ""),
+    ] {
+        assert_eq!(selected(&fleet, query), want, "{query}");
+        let known = fleet.check(&q(query), Trust::Any, false);
+        assert_eq!(known, Ok(()), "{query}");
+    }
+    let gone = fleet.check(&q("fact.uptime > 1d"), Trust::Any, false);
+    assert!(gone.is_err(), "nothing reports it");
+    let near = fleet.check(&q("fact.cpu.vender=intel"), Trust::Any, false);
+    assert!(near.unwrap_err().to_string().contains("fact.cpu.vender"));
+}
+
+#[test]
 fn reasons_name_what_made_a_node_match() {
     let fleet = home();
     let why = |text, node| fleet.why(&q(text), node).join("; ");

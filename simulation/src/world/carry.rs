@@ -315,7 +315,7 @@ impl World {
 
     fn effect(&mut self, node: usize, effect: Effect) -> EffectResult {
         match effect {
-            Effect::Facts => EffectResult::Facts(found::facts_of(node)),
+            Effect::Facts => EffectResult::Facts(Box::new(found::facts_of(node))),
             Effect::Files { wanted, release } => {
                 let files = &mut self.hosts[node].files;
                 let mut out = Vec::new();

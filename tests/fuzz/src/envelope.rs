@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use lab_crdt_log::{Body, Kind, Log, Outcome, Register, Registers, open};
+use lab_crdt_model::fact::FACT_KEYS;
+use lab_crdt_model::report::Facts;
 use lab_crdt_model::{Mono, Wall};
 
 use crate::World;
@@ -98,6 +100,11 @@ fn reported(bytes: &Bytes) {
     }
     if let Ok(register) = Register::open(&mesh, bytes) {
         assert_eq!(register.bytes, bytes);
+    }
+    if let Ok(facts) = postcard::from_bytes::<Facts>(bytes) {
+        let written = postcard::to_stdvec(&facts).expect("facts have a written form");
+        assert_eq!(postcard::from_bytes(&written), Ok(facts.clone()));
+        assert!(facts.attrs().all(|(key, _)| FACT_KEYS.contains(&key)));
     }
     let _outcome = registers.restore(bytes);
     registers.retain(|_| false);

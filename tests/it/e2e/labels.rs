@@ -57,6 +57,60 @@ fn files_appear_under_the_root_and_go_when_the_label_goes() {
 }
 
 #[test]
+fn a_file_says_what_the_machine_is() {
+    let lab = TestLab::of(2);
+    let release = ["/etc/os-release", "/usr/lib/os-release"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    let line = release.lines().find_map(|line| line.strip_prefix("ID="));
+    let system = line.unwrap_or("linux").trim_matches(['"', '\'']).to_owned();
+    let declared = "
+lab: 1
+set: facts
+labels:
+  all:
+    files:
+      /etc/motd: { template: \"{node.name} {fact.os.name} {node.kind} {fact.cpu.cores} {node.provider}\\n\" }
+      /etc/never: { template: \"{fact.nothing}\\n\" }
+nodes:
+  n2: { provider: home }
+";
+    let file = lab.write("facts.yaml", declared);
+    lab.cli(0, &["apply", "-f", &file, "-y", "--no-wait"]);
+    let motd = lab.agents[1].root.join("etc/motd");
+    let read = || std::fs::read_to_string(&motd).unwrap_or_default();
+    lab.until("the file is there", SOON, || !read().is_empty());
+    let said = read();
+    assert!(said.starts_with(&format!("n2 {system} node ")), "{said}");
+    assert!(said.ends_with(" home\n") && !said.contains('{'), "{said}");
+    assert!(!lab.agents[1].root.join("etc/never").exists());
+
+    lab.until(
+        "the founder knows what n2 is and says the same",
+        SOON,
+        || {
+            let shown = lab.cli(0, &["explain", "n2", "/etc/motd"]);
+            shown.out.contains(said.trim_end())
+        },
+    );
+    let never = lab.cli(0, &["explain", "n2", "/etc/never"]).said();
+    assert!(never.contains("no such value"), "{never}");
+    // Not known for n1, which nobody declared.
+    let other = lab.cli(0, &["explain", "n1", "/etc/motd"]).said();
+    assert!(other.contains("{node.provider}"), "{other}");
+
+    let query = format!("fact.os.name={system} and has fact.disk.count");
+    lab.until("both are found by what they are", SOON, || {
+        lab.cli(0, &["target", &query, "-o", "name"]).out == "n1\nn2\n"
+    });
+    let shown = lab.cli(0, &["node", "show", "n2", "-o", "json"]).json();
+    let facts = &shown["data"]["facts"];
+    assert_eq!(facts["os_name"], system.as_str(), "{shown}");
+    assert!(facts["machine"]["disks"].is_array(), "{shown}");
+}
+
+#[test]
 fn a_file_that_was_changed_since_we_wrote_it_is_not_removed() {
     let lab = TestLab::of(1);
     let motd = lab.agents[0].root.join("etc/motd");

@@ -122,6 +122,7 @@ impl Agent {
         };
         member.reporter.addresses = addresses;
         member.reporter.set_facts(facts);
+        member.observe(&self.config.version);
         member
             .replica
             .batch

@@ -272,6 +272,9 @@ impl Agent {
             } else {
                 self.store(batch, vec![After::Files(effect)]);
             }
+            if self.facts_effect.is_none() && self.facts_at <= now.mono {
+                self.read_facts();
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What this machine is.
 
+mod machine;
+
 use std::path::Path;
 
 use lab_crdt_model::report::Facts;
@@ -42,8 +44,8 @@ pub(crate) fn hardware(root: &Path) -> Hardware {
     Hardware::new(macs, serial)
 }
 
-/// Whether a serial number is what makers leave who do not fill it in.
-fn is_placeholder(serial: &str) -> bool {
+/// Whether a text is what makers leave who do not fill it in.
+fn is_placeholder(text: &str) -> bool {
     let known = [
         "0",
         "none",
@@ -51,11 +53,14 @@ fn is_placeholder(serial: &str) -> bool {
         "default string",
         "not specified",
         "not applicable",
+        "o.e.m.",
+        "system manufacturer",
+        "system product name",
         "system serial number",
         "to be filled by o.e.m.",
         "unknown",
     ];
-    known.contains(&serial.to_ascii_lowercase().as_str())
+    known.contains(&text.to_ascii_lowercase().as_str())
 }
 
 fn read_below(root: &Path) -> Facts {
@@ -73,6 +78,7 @@ fn read_below(root: &Path) -> Facts {
         arch: arch(std::env::consts::ARCH).to_owned(),
         cpu_count: cpu_count(&text("sys/devices/system/cpu/online")),
         memory_bytes: memory_bytes(&text("proc/meminfo")),
+        machine: machine::read(root),
     }
 }
 
@@ -178,6 +184,7 @@ mod tests {
             arch: arch(std::env::consts::ARCH).into(),
             cpu_count: 5,
             memory_bytes: 16_318_412 * 1024,
+            machine: lab_crdt_model::fact::Machine::default(),
         };
         assert_eq!(facts, expected);
     }
