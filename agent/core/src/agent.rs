@@ -888,10 +888,10 @@ impl Member {
     /// Every other member as this node sees it.
     fn peers(&self, now: Now) -> Vec<PeerView> {
         let mut peers = self.mesh.peers(now);
-        for peer in peers.iter_mut().filter(|p| p.address.is_none()) {
-            peer.address = self.addresses_of(&peer.node, &[]).first().copied();
-        }
         for peer in &mut peers {
+            if peer.address.is_none() {
+                peer.address = self.addresses_of(&peer.node, &[]).first().copied();
+            }
             peer.clock_ms = self.clock.ahead_of(&peer.node);
         }
         peers

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use lab_crdt_doc::Document;
 use lab_crdt_log::{
     Body, Draft, Edits, EffectiveEdit, Log, Memo, Outcome, Refusal, Register, RegisterError,
-    RegisterKey, Registers, RootError, SignedRoot, StepKey, Supposed, Tail, seal, step_key,
+    RegisterKey, Registers, RootError, SignedRoot, StepKey, Supposed, Tail, author_of, register_of,
+    seal, seq_of, step_key,
 };
 use lab_crdt_model::report::{AuditHead, Beacon, Section};
 use lab_crdt_model::store::{Batch, StoreOp, Table, Tables};
@@ -307,7 +308,7 @@ impl Replica {
                 self.has_new_statements = true;
                 for id in ids.iter().filter(|_| !is_lost) {
                     if let Some(envelope) = self.log.envelope(id) {
-                        if let Some((author, seq)) = author_and_seq(&envelope) {
+                        if let Some((author, seq)) = author_of(&envelope).zip(seq_of(&envelope)) {
                             self.crowds.note(author, seq, now.mono);
                         }
                         self.batch
@@ -378,16 +379,12 @@ impl Replica {
         now: Now,
     ) -> Option<Taken> {
         let mesh = self.log.mesh();
-        let is_beacon = bytes.get(1) == Some(&(Section::Beacon as u8));
-        let former = bytes
-            .get(2..34)
-            .and_then(|b| b.first_chunk())
+        let which = register_of(bytes);
+        let is_beacon = which.is_some_and(|(_, section)| section == Section::Beacon);
+        let former = which
             .filter(|_| is_beacon)
-            .and_then(|b| self.registers.get(&NodeId(*b), Section::Beacon).cloned());
-        let newest = bytes
-            .get(2..34)
-            .and_then(|b| b.first_chunk())
-            .and_then(|node| self.newest_word(&NodeId(*node)));
+            .and_then(|(node, section)| self.registers.get(&node, section).cloned());
+        let newest = which.and_then(|(node, _)| self.newest_word(&node));
         if from.is_some() && !self.has_pace(bytes, now) {
             return None;
         }
@@ -458,12 +455,10 @@ impl Replica {
 
     /// Whether reports of this node and section come slowly enough for another one. Those that are no news cost nothing.
     fn has_pace(&self, bytes: &Bytes, now: Now) -> bool {
-        let node = bytes.get(2..34).and_then(|b| b.first_chunk());
-        let section = bytes.get(1).and_then(|b| Section::from_wire(*b));
-        let Some((node, section)) = node.zip(section) else {
+        let Some((node, section)) = register_of(bytes) else {
             return true;
         };
-        let has_room = self.paces.has_room(&NodeId(*node), section, now.mono) || mutant!("M73");
+        let has_room = self.paces.has_room(&node, section, now.mono) || mutant!("M73");
         sometimes!(
             !has_room,
             "a report was left out: its node reports too often"
@@ -483,11 +478,8 @@ impl Replica {
 
     /// Whether these bytes are the newest report of its node and section.
     pub(crate) fn is_standing(&self, bytes: &Bytes) -> bool {
-        let node = bytes.get(2..34).and_then(|b| b.first_chunk());
-        let section = bytes.get(1).and_then(|b| Section::from_wire(*b));
-        let standing = node
-            .zip(section)
-            .and_then(|(node, section)| self.registers.get(&NodeId(*node), section));
+        let standing =
+            register_of(bytes).and_then(|(node, section)| self.registers.get(&node, section));
         standing.is_some_and(|register| register.bytes == *bytes)
     }
 
@@ -514,8 +506,7 @@ impl Replica {
         };
         // Signatures are checked only of what may be news.
         let is_known = |said: &Beacon| self.audit.has(&said.audit);
-        let is_mine =
-            bytes.get(1) == Some(&(Section::Beacon as u8)) && bytes.get(2..34) == Some(&me.0);
+        let is_mine = register_of(bytes) == Some((*me, Section::Beacon));
         let peek = is_mine
             .then(|| Register::body_of(bytes))
             .flatten()
@@ -593,14 +584,8 @@ impl Replica {
         why: String,
         now: Now,
     ) {
-        let author = bytes
-            .get(2..34)
-            .and_then(|b| b.first_chunk())
-            .map(|b| AuthorId(*b));
-        let id = bytes
-            .len()
-            .checked_sub(64)
-            .map(|end| StatementId(*blake3::hash(&bytes[..end]).as_bytes()));
+        let author = author_of(bytes);
+        let id = id_of(bytes);
         if self
             .refused
             .front()
@@ -731,10 +716,10 @@ fn beacon_of(register: &Register) -> Option<Beacon> {
     postcard::from_bytes(&register.body).ok()
 }
 
-fn author_and_seq(envelope: &[u8]) -> Option<(AuthorId, u64)> {
-    let author = envelope.get(2..34)?.first_chunk()?;
-    let seq = envelope.get(34..42)?.first_chunk()?;
-    Some((AuthorId(*author), u64::from_be_bytes(*seq)))
+/// The name of what was handed in or came, whatever it is.
+pub(crate) fn id_of(bytes: &Bytes) -> Option<StatementId> {
+    let signed = bytes.len().checked_sub(64)?;
+    Some(StatementId(*blake3::hash(&bytes[..signed]).as_bytes()))
 }
 
 fn heads_digest(document: &Document) -> [u8; 32] {

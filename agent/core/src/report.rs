@@ -1,5 +1,6 @@
 //! What this node says about itself: numbers its registers, and decides when to say something new.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -31,8 +32,7 @@ pub(crate) struct Reporter {
     pub(crate) status: Status,
     said_status: Option<Status>,
     /// How much was said of late, so that others never leave out what is said.
-    facts_pace: Bucket,
-    status_pace: Bucket,
+    paces: BTreeMap<Section, Bucket>,
     /// Numbers may be used from here on only once the reservation is durable.
     is_reserved: bool,
 }
@@ -52,8 +52,7 @@ impl Reporter {
             is_facts_said: false,
             status: Status::default(),
             said_status: None,
-            facts_pace: Bucket::default(),
-            status_pace: Bucket::default(),
+            paces: BTreeMap::new(),
             is_reserved: false,
         }
     }
@@ -126,7 +125,6 @@ impl Reporter {
         keys: &NodeKeys,
         mut beacon: Beacon,
     ) -> Option<Bytes> {
-        beacon.addresses.truncate(ADDRESSES_MAX);
         beacon.version.truncate(32);
         self.seal(mesh, keys, Section::Beacon, &beacon)
     }
@@ -162,37 +160,51 @@ impl Reporter {
     /// Facts and status, where they differ from what was said last and may be said by now.
     pub(crate) fn news(&mut self, mesh: &MeshId, keys: &NodeKeys, now: Mono) -> Vec<Bytes> {
         let mut out = Vec::new();
-        let rate = pace::said(Section::Facts);
-        if let Some(facts) = self
-            .facts
-            .clone()
-            .filter(|_| !self.is_facts_said && !self.facts_pace.is_empty(rate, now))
+        if !self.is_facts_said
+            && self.may_say_at(Section::Facts) <= now
+            && let Some(facts) = self.facts.clone()
         {
-            let said = self.seal(mesh, keys, Section::Facts, &facts);
-            let bytes = said.as_ref().map_or(0, Bytes::len);
-            self.facts_pace.spend(pace::cost(bytes), rate, now);
+            out.extend(self.say(mesh, keys, Section::Facts, &facts, now));
             self.is_facts_said = true;
-            out.extend(said);
         }
-        let rate = pace::said(Section::Status);
-        if self.said_status.as_ref() != Some(&self.status) && !self.status_pace.is_empty(rate, now)
+        if self.said_status.as_ref() != Some(&self.status)
+            && self.may_say_at(Section::Status) <= now
         {
             let status = self.status.clone();
-            let said = self.seal(mesh, keys, Section::Status, &status);
-            let bytes = said.as_ref().map_or(0, Bytes::len);
-            self.status_pace.spend(pace::cost(bytes), rate, now);
+            out.extend(self.say(mesh, keys, Section::Status, &status, now));
             self.said_status = Some(status);
-            out.extend(said);
         }
         out
     }
 
+    /// Seals a section and counts it.
+    fn say<T: Serialize>(
+        &mut self,
+        mesh: &MeshId,
+        keys: &NodeKeys,
+        section: Section,
+        body: &T,
+        now: Mono,
+    ) -> Option<Bytes> {
+        let said = self.seal(mesh, keys, section, body);
+        let bytes = said.as_ref().map_or(0, Bytes::len);
+        let pace = self.paces.entry(section).or_default();
+        pace.spend(pace::cost(bytes), pace::said(section), now);
+        said
+    }
+
+    /// From when on a section may be said again.
+    fn may_say_at(&self, section: Section) -> Mono {
+        let pace = self.paces.get(&section).copied().unwrap_or_default();
+        pace.ready_at(1, pace::said(section))
+    }
+
     /// When what was left unsaid may be said; none if nothing was.
     pub(crate) fn news_at(&self) -> Option<Mono> {
-        let facts = (self.facts.is_some() && !self.is_facts_said)
-            .then(|| self.facts_pace.ready_at(1, pace::said(Section::Facts)));
+        let facts =
+            (self.facts.is_some() && !self.is_facts_said).then(|| self.may_say_at(Section::Facts));
         let status = (self.said_status.as_ref() != Some(&self.status))
-            .then(|| self.status_pace.ready_at(1, pace::said(Section::Status)));
+            .then(|| self.may_say_at(Section::Status));
         let at = facts.into_iter().chain(status).min();
         sometimes!(at.is_some(), "a node waits before it reports again");
         at

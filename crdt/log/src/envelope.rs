@@ -142,6 +142,18 @@ pub fn open(mesh: &MeshId, bytes: &Bytes) -> Result<Statement, EnvelopeError> {
     parse(bytes)
 }
 
+/// Who signed these bytes, if they are a statement at all. Nothing is checked.
+pub fn author_of(bytes: &[u8]) -> Option<AuthorId> {
+    let key = bytes.get(2..34)?.first_chunk()?;
+    Some(AuthorId(*key))
+}
+
+/// At which position of its author's chain these bytes stand, if they are a statement at all. Nothing is checked.
+pub fn seq_of(bytes: &[u8]) -> Option<u64> {
+    let seq = bytes.get(34..42)?.first_chunk()?;
+    Some(u64::from_be_bytes(*seq))
+}
+
 /// Reads a statement whose signature was checked before it was stored here.
 pub(crate) fn parse(bytes: &Bytes) -> Result<Statement, EnvelopeError> {
     parse_with(bytes, Body::decode)

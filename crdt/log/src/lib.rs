@@ -39,11 +39,11 @@ pub use body::{
 };
 pub use cover::{CheckpointState, Held};
 pub use edits::{Edits, EffectiveEdit};
-pub use envelope::{Draft, EnvelopeError, Statement, is_carried_by, open, seal};
+pub use envelope::{Draft, EnvelopeError, Statement, author_of, is_carried_by, open, seal, seq_of};
 pub use log::{Log, NotAsked, Outcome, Refusal, Tail};
 pub use memo::{Memo, MemoFigures, StepKey, step_key};
 pub use prints::Prints;
-pub use register::{Register, RegisterError, RegisterKey, Registers, seal_register};
+pub use register::{Register, RegisterError, RegisterKey, Registers, register_of, seal_register};
 pub use resolve::{Authority, GrantState, Proposal};
 pub use root::{Admin, Annul, RootError, RootRecord, SignedRoot};
 pub use roots::RootState;

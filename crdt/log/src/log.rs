@@ -16,7 +16,7 @@ use crate::body::{Body, Kind, WitnessRule};
 use crate::chain::{Chain, NO_MORE};
 use crate::cover::can_be_co_signed;
 use crate::edits::{Change, Edits, EffectiveEdit};
-use crate::envelope::{EnvelopeError, Statement, open, parse};
+use crate::envelope::{EnvelopeError, Statement, author_of, open, parse};
 use crate::memo::{Memo, StepKey, step_key};
 use crate::prints::Prints;
 use crate::resolve::{Authority, is_machine_meant, vouchers};
@@ -397,9 +397,9 @@ impl Log {
         if let Err(
             Refusal::Quota(_) | Refusal::Cut | Refusal::Fork | Refusal::Token | Refusal::Chain,
         ) = &taken
-            && let Some(author) = bytes.get(2..34).and_then(|b| b.first_chunk())
+            && let Some(author) = author_of(bytes)
             && self.full.len() < FULL_MAX
-            && self.full.insert(AuthorId(*author))
+            && self.full.insert(author)
         {
             reached!("no more of an author is asked for in an exchange");
             self.progress += 1;
@@ -412,11 +412,7 @@ impl Log {
         if self.state.contains(&id) {
             return Ok(Outcome::Known(id));
         }
-        let author = bytes
-            .get(2..34)
-            .and_then(|b| b.first_chunk())
-            .ok_or(EnvelopeError::Length)?;
-        let author = AuthorId(*author);
+        let author = author_of(bytes).ok_or(EnvelopeError::Length)?;
         self.check_standing(&author, Kind(bytes[1]))?;
         let kind = Kind(bytes[1]);
         self.check_quota(&author, kind, bytes.len(), 1)

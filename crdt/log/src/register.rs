@@ -26,6 +26,13 @@ const COPIED_BYTES: usize = 1_500;
 /// Which register.
 pub type RegisterKey = (NodeId, Section);
 
+/// Which register these bytes are, if they are one at all. Nothing is checked.
+pub fn register_of(bytes: &[u8]) -> Option<RegisterKey> {
+    let section = Section::from_wire(*bytes.get(1)?)?;
+    let node = bytes.get(2..34)?.first_chunk()?;
+    Some((NodeId(*node), section))
+}
+
 /// A verified register.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Register {

@@ -1,11 +1,12 @@
 //! What people ask over the local socket.
 
-use lab_crdt_log::{Act, Annul, AuditBody, Kind, Supposed, is_carried_by};
+use lab_crdt_log::{Act, Annul, AuditBody, Kind, Supposed, author_of, is_carried_by};
 use lab_crdt_model::{Caller, StatementId};
 
 use super::handed::{HANDED, counted};
 use super::*;
 use crate::command::Root;
+use crate::replica::id_of;
 
 impl Agent {
     pub(super) fn refuse(&mut self, id: CommandId, code: &'static str, why: String) {
@@ -127,7 +128,7 @@ impl Agent {
             return;
         };
         let act = Act::Refused {
-            author: first.and_then(author_of),
+            author: first.and_then(|bytes| author_of(bytes)),
             id: first.and_then(id_of),
             code: code.to_owned(),
             why: why.to_owned(),
@@ -255,16 +256,6 @@ impl Agent {
             self.command(id, command);
         }
     }
-}
-
-fn author_of(envelope: &Bytes) -> Option<AuthorId> {
-    let key = envelope.get(2..34)?.first_chunk()?;
-    Some(AuthorId(*key))
-}
-
-fn id_of(envelope: &Bytes) -> Option<StatementId> {
-    let signed = envelope.len().checked_sub(64)?;
-    Some(StatementId(*blake3::hash(&envelope[..signed]).as_bytes()))
 }
 
 /// What is recorded of statements that were taken: for each author in a row, one record.

@@ -6,7 +6,7 @@
 
 use super::*;
 
-use lab_crdt_log::{Kind, Log};
+use lab_crdt_log::{Kind, Log, author_of};
 use lab_crdt_model::AuthorId;
 
 use crate::rate::{Bucket, Rate};
@@ -34,10 +34,9 @@ pub(super) type Counted = BTreeMap<AuthorId, (u64, Rate)>;
 pub(super) fn counted(log: &Log, statements: &[Bytes]) -> Counted {
     let mut counted = Counted::new();
     for bytes in statements {
-        let Some(author) = bytes.get(2..34).and_then(|b| b.first_chunk()) else {
+        let Some(author) = author_of(bytes) else {
             continue;
         };
-        let author = AuthorId(*author);
         let is_admin = log.authority_as_resolved().admins.contains(&author);
         if is_admin && Kind(bytes[1]).is_of_authority() {
             continue;

@@ -6,6 +6,8 @@
 
 use super::*;
 
+use lab_crdt_log::author_of;
+
 use crate::rate::{Bucket, Rate};
 
 /// Statements taken in within one turn: some milliseconds of a processor.
@@ -43,7 +45,7 @@ struct Source {
     portions: VecDeque<Portion>,
     bytes: usize,
     vain: Bucket,
-    vain_authors: BTreeSet<[u8; 32]>,
+    vain_authors: BTreeSet<AuthorId>,
 }
 
 /// What waits, by peer.
@@ -116,9 +118,9 @@ impl Intake {
         if !source.vain.is_empty(VAIN, now) {
             return true;
         }
-        let author = bytes.get(2..34).unwrap_or_default();
+        let author = author_of(bytes);
         let is_heard = source.vain_authors.len() < VAIN_AUTHORS_MAX
-            && !source.vain_authors.iter().any(|it| it == author);
+            && author.is_none_or(|it| !source.vain_authors.contains(&it));
         sometimes!(!is_heard, "a peer is not listened to about an author");
         is_heard
     }
@@ -130,10 +132,10 @@ impl Intake {
             source.vain_authors.clear();
         }
         source.vain.spend(1, VAIN, now);
-        if let Some(author) = bytes.get(2..34).and_then(|b| b.first_chunk())
+        if let Some(author) = author_of(bytes)
             && source.vain_authors.len() < VAIN_AUTHORS_MAX
         {
-            source.vain_authors.insert(*author);
+            source.vain_authors.insert(author);
         }
     }
 }

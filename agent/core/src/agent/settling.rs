@@ -243,7 +243,7 @@ impl Agent {
                 incarnation: m.reporter.incarnation,
                 wall: self.wall,
                 digest: m.replica.log.digest(),
-                addresses: m.reporter.addresses.clone(),
+                addresses: m.reporter.told_addresses().to_vec(),
                 link_count: m.mesh.link_count() as u16,
                 version: self.config.version.clone(),
                 audit: m.replica.audit.durable(),
